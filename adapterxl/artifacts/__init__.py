@@ -1,0 +1,36 @@
+"""Modules as folders: manifest, store, the PEFT and AdapterHub layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .manifest import Manifest, read_manifest
+from .module import HeadState, TaskModule, load
+
+__all__ = ["HeadState", "Manifest", "TaskModule", "inspect", "load", "read_manifest"]
+
+
+def inspect(folder: str | Path) -> list[tuple[str, str]]:
+    """What a module folder holds, as (field, value) lines for people; files are checked on the way."""
+    module, manifest = load(folder), read_manifest(Path(folder))
+    base = manifest.base
+    rows = [
+        ("name", manifest.name),
+        ("task", f"{manifest.task} ({manifest.kind})" if manifest.task else "none: a composition"),
+        ("made by", manifest.operator + (f" on {manifest.composition}" if manifest.composition else "")),
+        ("base", f"{base.id or base.name}{'@' + base.revision[:12] if base.revision else ''}, "
+                 f"{base.model_type}, {base.layers} layers x {base.hidden_size}, fingerprint {base.fingerprint[:12]}"),
+        ("layout", manifest.layout),
+        ("weights", f"{module.size():,}"),
+        ("bytes", f"{sum(entry.size for entry in manifest.files.values()):,} in {len(manifest.files)} files"),
+    ]  # fmt: skip
+    for part, entry in zip(module.parts, manifest.parts, strict=True):
+        layers = f"layers {part.layers[0]}-{part.layers[-1]}" if len(part.layers) > 1 else f"layer {part.layers[0]}"
+        rows.append((f"part {entry.name}", f"{entry.kind}, {part.size():,} weights, {layers}, {entry.digest[:12]}, "
+                     f"trained on {len(entry.trained_on)} earlier part(s)"))  # fmt: skip
+    if manifest.head is not None:
+        rows.append(("head", f"{manifest.head.kind}: {', '.join(manifest.head.labels) or 'no labels'}"))
+    rows += [("note", note) for note in manifest.notes]
+    rows += [(f"trained: {key}", str(value)) for key, value in sorted(manifest.training.items())]
+    rows.append(("digest", module.digest()))
+    return rows

@@ -1,0 +1,111 @@
+"""The manifest `adapterxl.json`: what a module folder holds, where it comes from, and how it is put together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ArtifactError
+from .store import MANIFEST
+
+Layout = Literal["peft", "adapterhub", "adapterhub-setup", "adapterxl"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(_Strict):
+    """Size in bytes and sha256 of one file."""
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class BaseEntry(_Strict):
+    """The backbone that the parts were trained on."""
+
+    name: str
+    id: str | None
+    revision: str | None
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    model_type: str
+    hidden_size: int
+    layers: int
+
+
+class PartEntry(_Strict):
+    """One part and where its weights are.
+
+    `ranks` maps ``<layer>.<site>`` to the part's (first, past the last) rank in the LoRA file at `where`;
+    `adapter` is a bottleneck's name inside its AdapterHub file.
+    """
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
+    task: str
+    kind: Literal["lora", "bottleneck"]
+    digest: str
+    trained_on: tuple[str, ...] = ()
+    settings: dict[str, Any]
+    where: str
+    ranks: dict[str, tuple[int, int]] | None = None
+    adapter: str | None = None
+
+
+class HeadEntry(_Strict):
+    """The head: its kind, its labels, its file, and the file's key for each of its tensors."""
+
+    kind: str
+    labels: tuple[str, ...]
+    file: str
+    keys: dict[str, str]
+
+
+class Manifest(_Strict):
+    """The whole of adapterxl.json."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
+    task: str
+    kind: str
+    operator: str
+    composition: str | None
+    layout: Layout
+    base: BaseEntry
+    parts: tuple[PartEntry, ...]
+    head: HeadEntry | None
+    training: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str]
+    files: dict[str, FileEntry]
+
+    def dump(self) -> bytes:
+        """Canonical JSON: sorted keys, UTF-8, one trailing newline."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False)
+        return (text + "\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/adapterxl.json`.
+
+    Raises:
+        ArtifactError: With the file and the field.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise ArtifactError(f"No module folder '{folder}'.")
+    if path.is_symlink() or not path.is_file():
+        raise ArtifactError(
+            f"{folder}: no {MANIFEST}; it is not a module folder of adapterxl (or was never written to its end)."
+        )
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not readable as JSON ({error}).") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"]) or "the whole"
+        raise ArtifactError(f"{path}: {field}: {first['msg']} (found {str(first['input'])[:60]!r}).") from error

@@ -1,0 +1,227 @@
+"""The frozen multilingual encoder: load XLM-R or mBERT, freeze it, tell which one it is (fingerprint)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import BackboneError, UsageError, did_you_mean
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+DEVICES = ("auto", "cpu", "cuda")
+_WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+           "special_tokens_map.json", "sentencepiece.bpe.model", "vocab.txt")  # fmt: skip
+
+# Keys of a base's config.json that describe its numbers. Everything else (attention implementation,
+# auto_map, quantisation, custom code) is dropped: a config file must not choose what code runs.
+_CONFIG_KEYS = frozenset(
+    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
+    "attention_probs_dropout_prob max_position_embeddings type_vocab_size initializer_range layer_norm_eps "
+    "pad_token_id bos_token_id eos_token_id position_embedding_type classifier_dropout".split()
+)
+
+
+class Backbone:
+    """A frozen encoder with its tokenizer.
+
+    Args:
+        base: Hub id (``FacebookAI/xlm-roberta-base``) or a local folder with config.json,
+            safetensors weights and a fast tokenizer.
+        revision: Commit, tag or branch on the hub; ignored for folders.
+        dtype: fp32, bf16 (or fp64, for checks).
+        device: cpu, cuda, or auto (cuda when there is one).
+
+    Raises:
+        BackboneError: If it cannot be found, is not XLM-R or BERT, or lacks weights.
+    """
+
+    def __init__(
+        self, base: str | Path, *, revision: str | None = None, dtype: str = "fp32", device: str = "auto"
+    ) -> None:
+        if dtype not in DTYPES:
+            raise UsageError(f"No dtype '{dtype}'.{did_you_mean(dtype, DTYPES)} Choose one of: {', '.join(DTYPES)}.")
+        if device not in DEVICES:
+            raise UsageError(f"No device '{device}'. Choose one of: {', '.join(DEVICES)}.")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("Device 'cuda' was asked for, but PyTorch sees no CUDA GPU. Use --device cpu.")
+        self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        self.dtype_name = dtype
+        self.folder, self.id, self.revision = _locate(str(base), revision)
+        self.name = self.id or self.folder.name
+        self.model, self.tokenizer = _load(self.folder, DTYPES[dtype])
+        self.model.to(self.device)
+        self.config = self.model.config
+        self.model_type: str = self.config.model_type
+        self.hidden: int = self.config.hidden_size
+        self.intermediate: int = self.config.intermediate_size
+        self.layers: int = self.config.num_hidden_layers
+        self.heads: int = self.config.num_attention_heads
+        # XLM-R, as RoBERTa, counts positions from padding_idx + 1.
+        self.position_offset = self.config.pad_token_id + 1 if self.model_type == "xlm-roberta" else 0
+        self.max_length: int = self.config.max_position_embeddings - self.position_offset
+        self.uses_token_types = self.config.type_vocab_size > 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the encoder and embedding tensors as stored on disk (name, dtype, shape, bytes)."""
+        return fingerprint(self.folder)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.dtype_name]
+
+    def describe(self) -> dict[str, Any]:
+        """What an artifact or a result records about its base."""
+        return {
+            "name": self.name,
+            "id": self.id,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+            "model_type": self.model_type,
+            "hidden_size": self.hidden,
+            "layers": self.layers,
+        }
+
+
+def _locate(base: str, revision: str | None) -> tuple[Path, str | None, str | None]:
+    """Find the folder of a base: local, or a snapshot of the hub. Returns folder, hub id, commit."""
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return folder.resolve(), None, None
+    parts = base.split("/")
+    if base.startswith((".", "/", "~")) or len(parts) > 2 or not all(parts):
+        raise BackboneError(
+            f"No backbone folder '{base}'. Give a folder with config.json and model.safetensors, "
+            "or a hub id such as FacebookAI/xlm-roberta-base."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = Path(snapshot_download(base, revision=revision, allow_patterns=list(_WANTED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BackboneError(
+            f"'{base}' is not a folder here, and the hub did not give it "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Check the name and the network, or give a folder."
+        ) from error
+    return snapshot, base, snapshot.name
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a base's config.json through the allow-list; refuse other architectures in one line."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise BackboneError(f"{path}: not found. A backbone folder needs config.json, model.safetensors, a tokenizer.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BackboneError(f"{path}: not readable as JSON ({error}).") from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in _CLASSES:
+        raise BackboneError(
+            f"{path}: model_type: found {found!r}, expected one of: {', '.join(_CLASSES)}. "
+            "adapterxl works on XLM-R and (m)BERT encoders."
+        )
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise BackboneError(
+            f"{path}: position_embedding_type: found {config['position_embedding_type']!r}, expected 'absolute'."
+        )
+    return {"model_type": found} | {key: config[key] for key in sorted(_CONFIG_KEYS & config.keys())}
+
+
+_CLASSES = {
+    "xlm-roberta": ("XLMRobertaConfig", "XLMRobertaModel", "XLMRobertaTokenizerFast"),
+    "bert": ("BertConfig", "BertModel", "BertTokenizerFast"),
+}
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    import transformers
+
+    values = read_config(folder)
+    weight_files(folder)  # fails with the reason before transformers tries anything else
+    config_class, model_class, tokenizer_class = (
+        getattr(transformers, name) for name in _CLASSES[values.pop("model_type")]
+    )
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # the unused LM head is no news to anyone
+    try:
+        model, info = model_class.from_pretrained(
+            folder,
+            config=config_class(**values),
+            add_pooling_layer=False,
+            use_safetensors=True,
+            torch_dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            local_files_only=True,
+        )
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise BackboneError(f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0]}).") from error
+    finally:
+        transformers.logging.set_verbosity(level)
+    missing = list(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
+    if missing:
+        raise BackboneError(f"{folder}: {len(missing)} weights are missing or of another shape, first: {missing[0]}.")
+    model.eval().requires_grad_(False)
+    return model, tokenizer
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a base, in order; refuses pickle-only folders."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / name for name in names if Path(name).name == name]
+        absent = [file.name for file in files if not file.is_file()]
+        if files and not absent:
+            return files
+        raise BackboneError(f"{index}: names files that are not there: {', '.join(absent) or 'none at all'}.")
+    hint = ""
+    if any(folder.glob("*.bin")):
+        hint = " Pickle weights (.bin) are never read; convert them to safetensors first."
+    raise BackboneError(f"{folder}: no model.safetensors.{hint}")
+
+
+def fingerprint(folder: Path) -> str:
+    """Fingerprint of a base, as `Backbone.fingerprint`; independent of sharding and of the model's prefix."""
+    entries: list[tuple[str, str, list[int], Path, int, int]] = []
+    for file in weight_files(folder):
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+        for name, entry in header.items():
+            bare = name.removeprefix("roberta.").removeprefix("bert.")
+            # position_ids is a buffer that only old checkpoints store; it is not a weight.
+            if bare.startswith(("embeddings.", "encoder.")) and bare != "embeddings.position_ids":
+                begin, end = entry["data_offsets"]
+                entries.append((bare, entry["dtype"], entry["shape"], file, 8 + size + begin, end - begin))
+    digest = hashlib.sha256()
+    for name, dtype, shape, file, start, count in sorted(entries, key=lambda entry: entry[0]):
+        digest.update(f"{name}\0{dtype}\0{shape}\0".encode())
+        with file.open("rb") as stream:
+            stream.seek(start)
+            while count:
+                block = stream.read(min(count, 1 << 22))
+                if not block:
+                    raise BackboneError(f"{file}: ends inside tensor {name}; the file is cut.")
+                digest.update(block)
+                count -= len(block)
+    return digest.hexdigest()
+
+
+def share_structure(model: nn.Module) -> Any:
+    """Copy the module objects of a model but not its tensors, so that a library may rebuild the copy in place."""
+    import copy
+
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, dict(tensors))

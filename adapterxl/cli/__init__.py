@@ -1,0 +1,68 @@
+"""The command line: one file a verb. Nothing here imports torch before a command really runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from adapterxl import __version__
+from adapterxl.cli.compose import compose
+from adapterxl.cli.evaluate import evaluate
+from adapterxl.cli.inspect import inspect
+from adapterxl.cli.listing import listing
+from adapterxl.cli.report import report
+from adapterxl.cli.run import run
+from adapterxl.cli.train import train
+from adapterxl.cli.verify import verify
+from adapterxl.errors import AdapterXLError
+
+app = typer.Typer(
+    name="adapterxl",
+    help="Train small modules on English tasks, compose them, and evaluate zero-shot in every language.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(listing)
+for verb in (train, compose, evaluate, report, run, inspect, verify):
+    app.command(verb.__name__)(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"adapterxl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Train small modules on English tasks, compose them, and evaluate zero-shot in every language."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 bad input, 2 wrong usage, 130 interrupted.
+
+    Every error that a user can mend is one line on stderr. Anything else is a defect of ours and keeps
+    its traceback.
+    """
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    try:
+        code = app(args=given or ["--help"], prog_name="adapterxl", standalone_mode=False)
+    except AdapterXLError as error:
+        return _fail(str(error), 1)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    if code == 130:
+        return _fail("interrupted", 130)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,30 @@
+"""`adapterxl compose`: write a composition of modules as one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterxl.cli import options as opt
+
+
+def compose(
+    expression: Annotated[
+        str, typer.Argument(metavar="EXPR", help="""Such as "merge(out/nli, out/ner)"; quote paths that hold commas.""")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the result.")],
+    base: opt.Base = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
+    ] = False,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Compose trained modules into one that vanilla libraries load, where such a form exists."""
+    from adapterxl.operators import compose as composed
+    from adapterxl.operators import parse
+
+    module = composed(parse(expression), strict=strict)
+    module.save(out, overwrite=overwrite)
+    typer.echo(f"saved: {out}")

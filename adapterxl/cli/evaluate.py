@@ -1,0 +1,62 @@
+"""`adapterxl evaluate`: score a module or a composition in every language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterxl.cli import options as opt
+
+
+def evaluate(
+    module: Annotated[
+        str,
+        typer.Argument(metavar="DIR|EXPR|none", help="A module folder, a composition, or none: the backbone alone."),
+    ],
+    task: Annotated[str, typer.Option("--task", metavar="TASK", help="What to score.")],
+    base: opt.Base = None,
+    data: opt.Data = None,
+    languages: Annotated[str, typer.Option(metavar="all|en,de,..", help="Languages to score.")] = "all",
+    split: Annotated[
+        str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
+    ] = None,
+    train_from: opt.TrainFrom = None,
+    engine: opt.Engine = "packed",
+    limit: Annotated[
+        int | None, typer.Option(min=1, show_default="all", help="The first rows of each language only.")
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            min=0, show_default="7/12 of the layers", help="retrieval: hidden state that is pooled; 0: embeddings."
+        ),
+    ] = None,
+    center: Annotated[
+        bool, typer.Option("--center", help="retrieval: subtract each language's mean vector first.")
+    ] = False,
+    tokens_per_batch: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 8192,
+    dtype: opt.Dtype = "fp32",
+    device: opt.Device = "auto",
+    on_bad_row: opt.OnBadRow = "stop",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Scores; predictions are written beside it.")
+    ] = Path("scores.json"),
+) -> None:
+    """Evaluate on every language of a task, without any training in them (zero-shot)."""
+    opt.one_of("--engine", engine, opt.ENGINES)
+    opt.one_of("--on-bad-row", on_bad_row, ("stop", "drop"))
+    wanted = opt.languages_of(languages)
+    backbone = opt.backbone(base, dtype, device)
+
+    from adapterxl.evaluation import evaluate as evaluated
+    from adapterxl.report import to_table
+
+    scores = evaluated(
+        None if module == "none" else module,
+        on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
+        center=center, train_from=train_from, tokens_per_batch=tokens_per_batch, out=out, on_bad_row=on_bad_row,
+    )  # fmt: skip
+    typer.echo(to_table([scores]))
+    typer.echo(f"saved: {out}")

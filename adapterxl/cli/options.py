@@ -1,0 +1,103 @@
+"""Options that several verbs share, and the values made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from adapterxl.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from adapterxl.backbone import Backbone
+
+ENGINES = ("packed", "peft", "adapters")
+
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="ID|DIR", help="Frozen backbone: a hub id (FacebookAI/xlm-roberta-base) or a folder."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Folder with an index adapterxl-data.yaml. Without it: the Hugging Face hub."
+    ),
+]
+Engine = Annotated[str, typer.Option("--engine", metavar="|".join(ENGINES), help="What executes the modules.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="fp32|bf16", help="Precision of the backbone.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to run.")]
+OnBadRow = Annotated[
+    str,
+    typer.Option("--on-bad-row", metavar="stop|drop", help="A row that cannot be read: stop, or drop it and count it."),
+]
+TrainFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--train-from", metavar="TASK", help="The task whose training data stands in for the task's own: say it aloud."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+    """Return `value`, or refuse it in one line that names what is known."""
+    if value not in known:
+        raise UsageError(f"{option}: '{value}' is not one of {', '.join(known)}.{did_you_mean(value, known)}")
+    return value
+
+
+def names(option: str, text: str | None) -> tuple[str, ...] | None:
+    """Split ``a,b`` into names; None stays None."""
+    if text is None:
+        return None
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise UsageError(f"{option}: '{text}' has an empty name; write names with one comma between, such as a,b")
+    return parts
+
+
+def layer_numbers(text: str | None) -> tuple[int, ...] | None:
+    """Read ``0-3,5`` as (0, 1, 2, 3, 5). Layers count from 0; None stays None."""
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError(f"--layers: cannot read '{part.strip()}'; write layers from 0, such as 0-3,5")
+        found.extend(range(int(first), int(last) + 1 if dash else int(first) + 1))
+    if len(set(found)) != len(found):
+        raise UsageError(f"--layers: '{text}' names a layer twice")
+    return tuple(found)
+
+
+def languages_of(text: str) -> Literal["all"] | tuple[str, ...]:
+    """Read ``all`` or ``en,de``."""
+    return "all" if text == "all" else names("--languages", text) or ()
+
+
+def backbone(base: str | None, dtype: str = "fp32", device: str = "auto") -> Backbone:
+    """Load the backbone that the options name. Arguments are checked before torch is imported."""
+    if base is None:
+        raise UsageError("no --base given: pass a hub id such as FacebookAI/xlm-roberta-base or a folder")
+    one_of("--dtype", dtype, ("fp32", "bf16"))
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    from adapterxl.backbone import Backbone
+
+    return Backbone(base, dtype=dtype, device=device)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to stdout, as wide as the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)

@@ -1,0 +1,127 @@
+"""`adapterxl train`: train one module on a task, or one module for each of several tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapterxl.cli import options as opt
+from adapterxl.errors import UsageError
+from adapterxl.recipes.method import make_method, make_settings
+
+# Defaults that live in Settings and in the methods are shown by help; a test holds them together.
+
+
+def train(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK [TASK ...]", help="Task names, or a my_task.yaml.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the module (of the modules, if several).")
+    ],
+    base: opt.Base = None,
+    data: opt.Data = None,
+    method: Annotated[
+        str, typer.Option(metavar="lora|bottleneck|none", help="What is trained beside the head.")
+    ] = "lora",
+    rank: Annotated[int | None, typer.Option(min=1, show_default="8", help="lora: rank.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(show_default="2 * rank", help="lora: the update is scaled by alpha / rank.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(min=0, show_default="0.0", help="Dropout inside the module.")] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            show_default="all six",
+            help="lora: query, key, value, attention_output, ffn_up, ffn_down.",
+        ),
+    ] = None,
+    reduction: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="16; par_bn: 2", help="bottleneck: hidden size / bottleneck size."),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(metavar="seq_bn|double_seq_bn|par_bn", show_default="seq_bn", help="bottleneck: where it acts."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="0-3,5", show_default="all", help="Layers that the module acts in, from 0.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR", help="""Train on top of this, such as "merge(out/nli, out/ner)". It stays frozen."""
+        ),
+    ] = None,
+    engine: opt.Engine = "packed",
+    train_languages: Annotated[
+        str | None, typer.Option(metavar="en,..", show_default="en", help="Languages of the training rows.")
+    ] = None,
+    train_from: opt.TrainFrom = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, show_default="all", help="Train on this many rows, a sample by seed.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, show_default="1", help="Seed of everything random.")] = None,
+    epochs: Annotated[float | None, typer.Option(show_default="3", help="Passes over the rows.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, show_default="32", help="Rows per batch.")] = None,
+    tokens_per_batch: Annotated[int | None, typer.Option(min=1, help="Tokens per batch, in place of rows.")] = None,
+    lr: Annotated[float | None, typer.Option(show_default="by method", help="Highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, show_default="0.01", help="Of AdamW.")] = None,
+    warmup: Annotated[
+        float | None, typer.Option(min=0, max=1, show_default="0.1", help="Share of the steps until the highest rate.")
+    ] = None,
+    accumulation: Annotated[
+        int | None, typer.Option(min=1, show_default="1", help="Batches per optimizer step.")
+    ] = None,
+    eval_every: Annotated[int | None, typer.Option(min=1, help="Score the English dev rows every N steps.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many scorings without a better one.")
+    ] = None,
+    dtype: opt.Dtype = "fp32",
+    device: opt.Device = "auto",
+    on_bad_row: opt.OnBadRow = "stop",
+    name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last state saved in --out.")] = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print sizes, estimated cost and memory.")] = False,
+) -> None:
+    """Train a module in English on a frozen backbone, on nothing or on top of a composition."""
+    opt.one_of("--engine", engine, opt.ENGINES)
+    opt.one_of("--on-bad-row", on_bad_row, ("stop", "drop"))
+    _not_both("--epochs", epochs, "--max-steps", max_steps)
+    _not_both("--batch-size", batch_size, "--tokens-per-batch", tokens_per_batch)
+    if len(tasks) > 1 and name is not None:
+        raise UsageError("--name: several tasks give several modules, each named after its task; leave it out")
+    given = {
+        "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size, "tokens_per_batch": tokens_per_batch,
+        "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "accumulation": accumulation, "seed": seed,
+        "eval_every": eval_every, "patience": patience,
+    }  # fmt: skip
+    of_method = {
+        "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),
+        "reduction": reduction, "variant": variant, "layers": opt.layer_numbers(layers),
+    }  # fmt: skip
+    chosen, settings = make_method(method, of_method), make_settings(given)
+    backbone = opt.backbone(base, dtype, device)
+
+    from adapterxl import training
+
+    arguments: dict[str, Any] = dict(
+        on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
+        train_languages=opt.names("--train-languages", train_languages), limit=limit,
+        name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
+    )  # fmt: skip
+    what = tasks[0] if len(tasks) == 1 else tasks
+    if dry_run:
+        for label, value in training.plan(what, **arguments).table():
+            typer.echo(f"{label}: {value}")
+        return
+    training.train(what, **arguments)
+    typer.echo(f"saved: {out}")
+
+
+def _not_both(first: str, one: object, second: str, other: object) -> None:
+    if one is not None and other is not None:
+        raise UsageError(f"{first} and {second} say the same thing in two ways; give one of them")

@@ -1,0 +1,187 @@
+"""LocalIndex: tasks from the files that a data index names."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from adapterxl.data.readers_squad import read_squad
+from adapterxl.data.readers_table import read_bitext, read_csv, read_jsonl, read_tsv, with_labels
+from adapterxl.data.readers_tag import read_conllu, read_iob
+from adapterxl.data.rows import REQUIRED, BadRow, ExampleBuilder, Row, build_all
+from adapterxl.data.schema import INDEX_NAME, TABLE_READERS, Entry, Index
+from adapterxl.data.source import FileDigest, Loaded, OnBadRow, check_language, one_label_warning, pick_split
+from adapterxl.data.textfile import TextFile, read_text_file
+from adapterxl.data.yamlfile import load_yaml, validate
+from adapterxl.errors import DataError, TaskError, did_you_mean
+from adapterxl.tasks.base import Kind, Task
+
+# Kinds that each reader can serve; a table serves all, through its columns.
+_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "csv": ("classify", "choice", "retrieve"),
+    "tsv": ("classify", "choice", "retrieve"),
+    "jsonl": ("classify", "tag", "span", "choice", "retrieve"),
+    "iob": ("tag",),
+    "conllu": ("tag",),
+    "squad": ("span",),
+    "bitext": ("retrieve",),
+    "lines": (),
+}
+
+
+class LocalIndex:
+    """A data source of local files, described by an index.
+
+    Attributes:
+        path: The index file, for messages.
+        root: The folder that all paths are relative to.
+        entries: Task name -> how its files are read.
+        prefix: Where the entries stand in the index file, for messages ("tasks." or nothing).
+    """
+
+    def __init__(self, path: Path, entries: Mapping[str, Entry], *, prefix: str = "tasks.") -> None:
+        self.path, self.root, self.entries, self.prefix = path, path.parent, dict(entries), prefix
+
+    @classmethod
+    def open(cls, folder: str | Path) -> LocalIndex:
+        """Read and check the index of a folder; data files are looked at when they are used.
+
+        Raises:
+            DataError: If the index is missing or does not fit the schema; names file and field.
+        """
+        path = Path(folder) / INDEX_NAME
+        return cls(path, validate(Index, load_yaml(path), path).tasks)
+
+    @property
+    def describe(self) -> str:
+        """Return the source in words."""
+        return f"data index {self.path}"
+
+    def splits(self, task: Task) -> dict[str, tuple[str, ...]]:
+        """Return split -> languages of a task."""
+        return self._entry(task).splits
+
+    def languages(self, task: Task, split: str) -> tuple[str, ...]:
+        """Return the languages of one split of a task."""
+        return pick_split(task, self.splits(task), split, self.describe)
+
+    def load(self, task: Task, split: str, language: str, *, on_bad_row: OnBadRow = "stop") -> Loaded:
+        """Read one split of a task in one language; see DataSource.load."""
+        check_language(task, split, language, self.languages(task, split), self.describe)
+        entry = self._entry(task)
+        self._check_fit(task, entry)
+        files = self._read(task, entry, split, language)
+        labels = self._labels(task, entry, split, language)
+        rows = itertools.chain.from_iterable(_rows(entry, files, labels))
+        built = list(build_all(rows, ExampleBuilder(task, language), on_bad_row))
+        examples = tuple(each for each in built if not isinstance(each, str))
+        dropped = tuple(each for each in built if isinstance(each, str))
+        if not examples:
+            raise DataError(
+                f"{dropped[0] if dropped else files[0].shown + ':1: no row.'} No row of task '{task.name}' "
+                f"({split}, {language}) is left: all {len(dropped)} were dropped."
+            )
+        return Loaded(
+            examples=examples,
+            dropped=dropped,
+            files=tuple(FileDigest(file.relative, file.sha256) for file in (*files, *labels)),
+            origin=f"{self.describe}, task {task.name}, split {split}, language {language}",
+            warnings=one_label_warning(task, examples, files[0].shown),
+        )
+
+    def _entry(self, task: Task) -> Entry:
+        if task.name not in self.entries:
+            raise TaskError(
+                f"{self.path}: no task '{task.name}', found: {', '.join(sorted(self.entries))}."
+                f"{did_you_mean(task.name, self.entries)}"
+            )
+        return self.entries[task.name]
+
+    def _check_fit(self, task: Task, entry: Entry) -> None:
+        """Refuse an entry that cannot give rows of this kind before any file is read."""
+        place = f"{self.path}: {self._at(task.name)}"
+        kinds = _KINDS[entry.reader]
+        if task.kind not in kinds:
+            able = [reader for reader, served in _KINDS.items() if task.kind in served]
+            raise DataError(
+                f"{place}reader: found {entry.reader}, which holds {' or '.join(kinds) or 'plain text'}, not rows "
+                f"for a task of kind {task.kind}; expected one of: {', '.join(able)}."
+            )
+        if entry.reader not in TABLE_READERS:
+            return
+        needed = list(REQUIRED[task.kind])
+        if task.hub:  # a shipped pair task stays a pair task, a choice with a question keeps it
+            needed += [role for role in task.hub[0].columns if role not in ("id", "language", *needed)]
+        for role in needed:
+            if role not in entry.columns and not (role == "label" and entry.labels_file):
+                raise DataError(
+                    f"{place}columns.{role}: missing; task '{task.name}' needs it. "
+                    f"Found columns: {', '.join(entry.columns)}."
+                )
+
+    def _at(self, name: str) -> str:
+        return f"{self.prefix}{name}." if self.prefix else ""
+
+    def _read(self, task: Task, entry: Entry, split: str, language: str) -> list[TextFile]:
+        paths = entry.files(split, language)
+        # Ids of rows start with the shortest name that tells the files of this split apart.
+        styles = ([Path(path).stem for path in paths], [Path(path).name for path in paths], paths)
+        names = next((style for style in styles if len(set(style)) == len(paths)), paths)
+        return [
+            self._file(
+                path,
+                name=name,
+                field=f"{self._at(task.name)}{split}.{language}[{n}]",
+                use=f"task '{task.name}', split {split}, language {language}",
+            )
+            for n, (path, name) in enumerate(zip(paths, names, strict=True))
+        ]
+
+    def _labels(self, task: Task, entry: Entry, split: str, language: str) -> list[TextFile]:
+        if entry.labels_file is None:
+            return []
+        field = f"{self._at(task.name)}labels_file"
+        use = f"task '{task.name}', split {split}, language {language}"
+        return [self._file(entry.labels_file, name="labels", field=field, use=use)]
+
+    def _file(self, relative: str, *, name: str, field: str, use: str) -> TextFile:
+        path = self.root / relative
+        place = f"{self.path}: {field}: '{relative}'"
+        try:
+            resolved = path.resolve(strict=True)
+            mode = resolved.stat().st_mode
+        except (OSError, RuntimeError):
+            raise DataError(
+                f"{place} is missing ({use}; looked for {path}). Put the file there or correct the index."
+            ) from None
+        if not resolved.is_relative_to(self.root.resolve()):
+            raise DataError(f"{place} is a link out of the folder of the index ({use}). Copy the file into it.")
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{place} is no regular file ({use}). Name a file.")
+        return read_text_file(resolved, shown=str(path), relative=relative, name=name)
+
+
+def _rows(entry: Entry, files: list[TextFile], labels: list[TextFile]) -> Iterator[Iterator[Row | BadRow]]:
+    """Yield the rows of each file, or of the two files of a bitext together."""
+    if entry.reader == "bitext":
+        yield read_bitext(files[0], files[1])
+        return
+    for file in files:
+        rows = _rows_of(entry, file)
+        yield with_labels(rows, labels[0]) if labels else rows
+
+
+def _rows_of(entry: Entry, file: TextFile) -> Iterator[Row | BadRow]:
+    if entry.reader == "csv":
+        return read_csv(file, entry.columns, header=entry.has_header)
+    if entry.reader == "tsv":
+        return read_tsv(file, entry.columns, header=entry.has_header)
+    if entry.reader == "jsonl":
+        return read_jsonl(file, entry.columns)
+    if entry.reader == "iob":
+        return read_iob(file)
+    if entry.reader == "conllu":
+        return read_conllu(file, entry.column or "upos")
+    return read_squad(file)

@@ -1,0 +1,101 @@
+"""A user's own task: facts and files in one YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from adapterxl.data.index import LocalIndex
+from adapterxl.data.schema import Entry, LanguageCode
+from adapterxl.data.source import DataSource
+from adapterxl.data.yamlfile import load_yaml, validate
+from adapterxl.errors import DataError, did_you_mean
+from adapterxl.tasks.base import Kind, Task
+
+_METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "classify": ("accuracy",),
+    "choice": ("accuracy",),
+    "tag": ("token_accuracy",),
+    "span": ("f1", "exact_match"),
+    "retrieve": ("retrieval_accuracy",),
+}
+_Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _UserTask(Entry):
+    """An index entry with the facts of its task."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    kind: Kind
+    labels: Annotated[list[_Label], Field(min_length=2)] = Field(default_factory=list)
+    label_aliases: dict[str, str] = Field(default_factory=dict)
+    metric: str | None = None
+    summary: str = ""
+    max_length: Annotated[int, Field(ge=8, le=512)] | None = None
+    source_language: LanguageCode = "en"
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> _UserTask:
+        if self.kind in ("classify", "tag") and not self.labels:
+            raise ValueError(f"labels: missing; kind {self.kind} needs the list of labels")
+        if self.kind not in ("classify", "tag") and self.labels:
+            raise ValueError(f"labels: found {len(self.labels)}, but kind {self.kind} has none; leave them out")
+        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"labels: '{twice[0]}' occurs twice")
+        return self
+
+
+def load_user_task(path: str | Path) -> tuple[Task, DataSource]:
+    """Read a task file: name, kind, labels, metric, and an index entry whose files are relative to it.
+
+    Raises:
+        DataError: If the file does not fit the schema; names file and field.
+    """
+    path = Path(path)
+    facts = validate(_UserTask, load_yaml(path), path)
+    default = _metrics(facts)
+    if facts.metric is None:
+        metrics = default
+    else:
+        # The names that tasks of this kind use; what a metric computes is decided in evaluation.
+        known = (*_METRICS[facts.kind], "span_f1") if facts.kind == "tag" else _METRICS[facts.kind]
+        if facts.metric not in known:
+            raise DataError(
+                f"{path}: metric: found '{facts.metric}', expected one of: {', '.join(known)}."
+                f"{did_you_mean(facts.metric, known)}"
+            )
+        metrics = (facts.metric, *(name for name in default if name != facts.metric and facts.kind == "span"))
+    languages = list(dict.fromkeys(language for known in facts.splits.values() for language in known))
+    languages.sort(key=lambda language: language != facts.source_language)
+    task = Task(
+        name=facts.name,
+        kind=facts.kind,
+        summary=facts.summary or f"User's task from {path.name}.",
+        source=path.name,
+        labels=tuple(facts.labels),
+        languages=tuple(languages),
+        metrics=metrics,
+        train_from=facts.train_from,
+        label_aliases=facts.label_aliases,
+        max_length=facts.max_length or (384 if facts.kind == "span" else 256),  # as the shipped tasks
+        eval_split="test" if facts.test or not facts.dev else "dev",
+        source_language=facts.source_language,
+    )
+    for alias, label in facts.label_aliases.items():
+        if label not in task.labels:
+            raise DataError(
+                f"{path}: label_aliases.{alias}: found '{label}', expected one of: {', '.join(task.labels)}."
+                f"{did_you_mean(label, task.labels)}"
+            )
+    return task, LocalIndex(path, {task.name: facts}, prefix="")
+
+
+def _metrics(facts: _UserTask) -> tuple[str, ...]:
+    """Return the metrics of the kind; tags that mark spans (B-, I-) are scored as spans."""
+    if facts.kind == "tag" and any(label.startswith("B-") for label in facts.labels):
+        return ("span_f1",)
+    return _METRICS[facts.kind]

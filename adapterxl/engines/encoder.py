@@ -1,0 +1,125 @@
+"""The packed encoder: Hugging Face's layers run on flat tokens, with module parts chosen per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ..attention import packed_attention
+from ..backbone import Backbone
+from ..modules.base import SITES, Part, dropout
+from ..ragged import RaggedBatch
+
+Plan = Sequence[Sequence[Part]]
+"""One stack of parts for each group of rows of a batch; an empty stack is the plain backbone."""
+
+
+def encode(
+    backbone: Backbone,
+    batch: RaggedBatch,
+    plan: Plan,
+    *,
+    training: bool = False,
+    upto: int | None = None,
+    keep_all: bool = False,
+) -> Tensor | list[Tensor]:
+    """Hidden states of a ragged batch, each group of rows with its own stack of parts.
+
+    The Hugging Face submodules hold the weights and do the work; only attention is ours. Layers below the
+    lowest trainable part run under no_grad: nothing of them is kept for the backward pass.
+
+    Args:
+        plan: As many stacks as the batch has groups.
+        training: Dropout as the backbone's config says, and as each part's own setting says.
+        upto: Stop after this many layers (0: the embeddings); all by default.
+        keep_all: Return the embeddings and the output of every layer.
+
+    Returns:
+        Shape (tokens, hidden), in packed order; or a list of layers + 1 of them.
+
+    Raises:
+        ValueError: If the plan does not fit the batch's groups (a bug of the caller).
+    """
+    if len(plan) != len(batch.group_rows):
+        raise ValueError(f"the batch has {len(batch.group_rows)} groups, the plan {len(plan)}")
+    model, config = backbone.model, backbone.config
+    for stack in plan:
+        for part in stack:
+            part.train(training)
+    learning = [part for stack in plan for part in stack if any(p.requires_grad for p in part.parameters())]
+    lowest = min((part.layers[0] for part in learning), default=backbone.layers)
+
+    hidden = embed(backbone, batch)
+    hidden = dropout(hidden, config.hidden_dropout_prob, training)
+    states = [hidden]
+    for index, layer in enumerate(model.encoder.layer[:upto]):
+        with torch.no_grad() if index < lowest else nullcontext():
+            hidden = _layer(backbone, layer, index, hidden, batch, plan, training)
+        if keep_all:
+            states.append(hidden)
+    return states if keep_all else hidden
+
+
+def embed(backbone: Backbone, batch: RaggedBatch) -> Tensor:
+    """Embeddings of a batch without dropout, shape (tokens, hidden), by the backbone's own embedding module."""
+    positions = batch.positions + backbone.position_offset
+    with torch.no_grad():
+        return backbone.model.embeddings(
+            input_ids=batch.input_ids[None],
+            token_type_ids=batch.token_type_ids[None],
+            position_ids=positions[None],
+        ).squeeze(0)
+
+
+def _layer(
+    backbone: Backbone,
+    layer: nn.Module,
+    index: int,
+    x: Tensor,
+    batch: RaggedBatch,
+    plan: Plan,
+    training: bool,
+) -> Tensor:
+    config = backbone.config
+    rate, attention_rate = (
+        (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
+    )
+
+    def site(name: str, inputs: Tensor) -> Tensor:
+        outputs = layer.get_submodule(SITES[name])(inputs)
+        return _by_group(plan, batch, lambda part, i, o: part.add(index, name, i, o), inputs, outputs)
+
+    def place(name: str, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
+        return _by_group(plan, batch, lambda part, r, o: part.adapt(index, name, o, r, norm), residual, z)
+
+    query, key, value = (site(name, x) for name in ("query", "key", "value"))
+    attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
+    z = dropout(site("attention_output", attended), rate, training)
+    norm = layer.attention.output.LayerNorm  # type: ignore[union-attr]
+    x = norm(place("attention", z, x, norm) + x)  # type: ignore[operator]
+
+    wide = layer.intermediate.intermediate_act_fn(site("ffn_up", x))  # type: ignore[union-attr, operator]
+    z = dropout(site("ffn_down", wide), rate, training)
+    norm = layer.output.LayerNorm  # type: ignore[union-attr]
+    return norm(place("ffn", z, x, norm) + x)  # type: ignore[operator]
+
+
+def _by_group(plan: Plan, batch: RaggedBatch, step, inputs: Tensor, outputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    """Let each group's parts, one after another, work on that group's tokens only."""
+    if len(plan) == 1:
+        for part in plan[0]:
+            outputs = step(part, inputs, outputs)
+        return outputs
+    pieces, changed = [], False
+    tokens = list(batch.group_tokens)
+    for stack, i, o in zip(plan, inputs.split(tokens), outputs.split(tokens), strict=True):
+        result = o
+        if i.shape[0]:
+            for part in stack:
+                result = step(part, i, result)
+        changed = changed or result is not o
+        pieces.append(result)
+    return torch.cat(pieces) if changed else outputs

@@ -1,0 +1,61 @@
+"""The default engine: our parts on the packed encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import groupby
+
+from torch import Tensor, nn
+
+from ..backbone import Backbone
+from ..modules import LoRAPart, Part
+from ..modules.lora import concatenate
+from ..ragged import RaggedBatch
+from .encoder import encode
+
+
+class PackedEngine:
+    """Frozen parts below, the learning part on top, all rows alike."""
+
+    name = "packed"
+
+    def __init__(self, backbone: Backbone, frozen: Sequence[Part], new: Part | None) -> None:
+        self.backbone = backbone
+        self.frozen = [part.to(backbone.device) for part in join_frozen(frozen)]
+        self.new = None if new is None else copy.deepcopy(new).to(backbone.device).requires_grad_(True)
+        self.plan = [[*self.frozen, *([self.new] if self.new is not None else [])]]
+
+    def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
+        states = encode(self.backbone, batch, self.plan, training=training, upto=upto)
+        assert isinstance(states, Tensor)
+        return states
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return {} if self.new is None else dict(self.new.named_parameters())
+
+    def export(self) -> Part | None:
+        return None if self.new is None else finished(self.new)
+
+
+def join_frozen(parts: Sequence[Part]) -> list[Part]:
+    """Frozen copies of the parts, neighbouring LoRA parts joined into one: two matrix products per site, not 2k."""
+    joined: list[Part] = []
+    for is_lora, group in groupby(parts, key=lambda part: isinstance(part, LoRAPart)):
+        members = list(group)
+        if is_lora and len(members) > 1:
+            joined.append(concatenate([part for part in members if isinstance(part, LoRAPart)], "joined"))
+        else:
+            joined.extend(copy.deepcopy(part) for part in members)
+    return [part.requires_grad_(False) for part in joined]
+
+
+def finished(part: Part) -> Part:
+    """A learned part as artifacts hold it: on the CPU, frozen, a LoRA's scale folded into B."""
+    result = copy.deepcopy(part).cpu()
+    if isinstance(result, LoRAPart):
+        result = result.folded()
+    return result.requires_grad_(False)
+
+
+build = PackedEngine

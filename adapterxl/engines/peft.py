@@ -1,0 +1,94 @@
+"""The peft engine: vanilla peft objects over the same backbone. LoRA only; peft has no bottleneck adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone import Backbone, share_structure
+from ..errors import EngineError
+from ..modules import SITES, LoRAPart, Part
+from ..modules.lora import concatenate
+from ..ragged import RaggedBatch
+from .packed import finished
+from .vanilla import run_vanilla
+
+_FROZEN, _NEW = "frozen_parts", "new_part"
+
+
+class PeftEngine:
+    """The frozen parts are one peft adapter (their ranks side by side), the learning part another; both act.
+
+    Args:
+        padded: Run stock padded batches instead of putting the packed attention in.
+    """
+
+    name = "peft"
+
+    def __init__(
+        self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False
+    ) -> None:
+        import peft
+
+        self.backbone, self.padded = backbone, padded
+        lora = [part for part in (*frozen, *([new] if new is not None else [])) if isinstance(part, LoRAPart)]
+        if len(lora) != len(frozen) + (new is not None):
+            raise EngineError("The peft engine runs LoRA only. Use --engine packed or --engine adapters for bottlenecks.")
+        self.model = share_structure(backbone.model)
+        self.new = new if isinstance(new, LoRAPart) else None
+        parts: dict[str, LoRAPart] = {}
+        if frozen:
+            parts[_FROZEN] = concatenate(lora[: len(frozen)], _FROZEN)
+        if self.new is not None:
+            parts[_NEW] = self.new
+        wrapped = None
+        for name, part in parts.items():
+            ranks = {f"layer.{layer}.{SITES[site]}": part.rank(layer, site) for layer, site in part.keys}
+            config = peft.LoraConfig(
+                r=max(ranks.values()),
+                lora_alpha=max(ranks.values()) * part.scale,
+                rank_pattern=ranks,
+                alpha_pattern={path: rank * part.scale for path, rank in ranks.items()},
+                target_modules=list(ranks),
+                lora_dropout=part.dropout_p,
+            )
+            if wrapped is None:
+                wrapped = peft.get_peft_model(self.model, config, adapter_name=name)
+            else:
+                wrapped.add_adapter(name, config)
+            for layer, site in part.keys:
+                module = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}")
+                found = part.factors(layer, site)
+                assert found is not None
+                for target, tensor in zip((module.lora_A[name], module.lora_B[name]), found, strict=True):
+                    target.weight.data = tensor.detach().clone().to(backbone.device)
+        if wrapped is not None:
+            wrapped.base_model.set_adapter(list(parts))  # PeftModel.set_adapter takes one name only
+            self.model.requires_grad_(False)
+        for parameter in self.parameters().values():
+            parameter.requires_grad_(True)
+
+    def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
+        return run_vanilla(self.model, self.backbone, batch, training=training, upto=upto, padded=self.padded)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        found = {name: p for name, p in self.model.named_parameters() if f".{_NEW}." in name}
+        return dict(sorted(found.items()))
+
+    def export(self) -> Part | None:
+        if self.new is None:
+            return None
+        factors: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        with torch.no_grad():
+            for layer, site in self.new.keys:
+                module = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}")
+                a, b = (side[_NEW].weight.detach().clone() for side in (module.lora_A, module.lora_B))
+                factors[layer, site] = a, b
+        new = self.new
+        part = LoRAPart(new.name, factors, scale=new.scale, task=new.task, trained_on=new.trained_on)
+        return finished(part)
+
+
+build = PeftEngine

@@ -1,0 +1,39 @@
+"""What the vanilla engines share: run a Hugging Face encoder, with a library's modules in it, on a ragged batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attention import installed
+from ..backbone import Backbone
+from ..ragged import RaggedBatch
+
+
+def run_vanilla(
+    model: Any, backbone: Backbone, batch: RaggedBatch, *, training: bool, upto: int | None, padded: bool
+) -> Tensor:
+    """Hidden states (tokens, hidden) in packed order, from the library's own forward.
+
+    Packed, it sees one row of all tokens, with our attention installed; padded, it is the stock model on a
+    stock batch.
+    """
+    model.train(training)
+    wants = {"output_hidden_states": upto is not None}
+    if padded:
+        ids, types, mask, index = batch.padded(backbone.config.pad_token_id)
+        output = model(input_ids=ids, token_type_ids=types, attention_mask=mask, **wants)
+    else:
+        positions = batch.positions + backbone.position_offset
+        with installed(model.encoder, batch):
+            output = model(
+                input_ids=batch.input_ids[None],
+                token_type_ids=batch.token_type_ids[None],
+                position_ids=positions[None],
+                attention_mask=torch.ones_like(batch.input_ids)[None],
+                **wants,
+            )
+    hidden = output.last_hidden_state if upto is None else output.hidden_states[upto]
+    return hidden.flatten(0, 1)[index] if padded else hidden.squeeze(0)

@@ -1,0 +1,31 @@
+"""Retrieval accuracy: share of queries whose nearest sentence is their own translation (Tatoeba)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapterxl.evaluation.metrics.base import Metric, share_equal
+
+
+def retrieval_accuracy(predictions: Sequence[str], golds: Sequence[str]) -> float:
+    """Return the share of queries whose first hit has the gold id, 0 to 1.
+
+    Args:
+        predictions: Id of the nearest sentence, one a query.
+        golds: Id of the translation, in the same order.
+
+    Raises:
+        DataError: For empty input, unequal lengths, or an id that is no string.
+
+    Source: accuracy at 1, as XTREME scores Tatoeba (Artetxe and Schwenk 2019; Hu et al. 2020).
+    """
+    return share_equal("retrieval_accuracy", predictions, golds)
+
+
+METRIC = Metric(
+    name="retrieval_accuracy",
+    kinds=("retrieve",),
+    summary="share of queries whose nearest sentence is their translation",
+    source="Artetxe and Schwenk 2019, arXiv 1812.10464",
+    compute=retrieval_accuracy,
+)

@@ -1,0 +1,310 @@
+"""Evaluate a module in every language of a task: predictions, metrics, scores."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..artifacts import TaskModule
+from ..artifacts.module import versions
+from ..backbone import Backbone
+from ..data.collate import cut_batches
+from ..data.examples import PairExample
+from ..data.prepare import prepare, text_rows
+from ..data.resolve import DataLike, TaskLike, resolve_task
+from ..data.source import DataSource, OnBadRow
+from ..engines import Engine, get_engine
+from ..errors import BackboneError, CompositionError, TaskError, UsageError, did_you_mean
+from ..modules import Head
+from ..operators import Member, compose
+from ..ragged import pack
+from ..tasks.base import Task
+from .metrics import get_metric
+from .predict import gold_answers, predict
+from .retrieval import mean_pool, nearest
+from .scores import BaseInfo, ModuleInfo, Record, Scores
+
+# jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
+_RETRIEVAL_DEPTH = 14 / 24
+
+
+def evaluate(
+    module: Member | None,
+    *,
+    on: Backbone,
+    task: TaskLike,
+    languages: str | Sequence[str] = "all",
+    split: str | None = None,
+    data: DataLike = None,
+    engine: str = "packed",
+    limit: int | None = None,
+    layer: int | None = None,
+    center: bool = False,
+    train_from: str | None = None,
+    tokens_per_batch: int = 8192,
+    out: str | Path | None = None,
+    on_bad_row: OnBadRow = "stop",
+    progress: bool = True,
+) -> Scores:
+    """Score a module in the languages of a task.
+
+    Args:
+        module: A module, its folder, or (for retrieval, which needs no head) a composition; None or "none" for
+            the plain backbone.
+        languages: "all", or language codes. With "all", languages of the benchmark that the data does not hold
+            make the result partial.
+        split: The task's evaluation split by default: test, or dev where only dev is labelled.
+        limit: First examples of each language only.
+        layer: Retrieval: hidden state to pool (0: embeddings); 14/24 of the depth by default.
+        center: Retrieval: subtract each side's mean before the cosine.
+        train_from: Say so when the module was trained on another task than the one whose training data this
+            task has (xquad after tydiqa).
+        out: scores.json to write; predictions go beside it.
+
+    Raises:
+        TaskError, DataError, BackboneError, CompositionError: Before anything slow starts, where possible.
+    """
+    started = time.monotonic()
+    task, source = resolve_task(task, data)
+    subject = None if module is None or module == "none" else compose(module)
+    check_base(subject, on)
+    split = choose_split(task, source, split)
+    chosen, expected = choose_languages(task, source, split, languages)
+    origin = check_fit(subject, task, train_from)
+    if out is not None and Path(out).suffix != ".json":
+        raise UsageError(f"--out {out}: expected a name that ends in .json.")
+    options: dict[str, Any] = {"limit": limit} if limit else {}
+    runner = get_engine(engine)(on, subject.parts if subject else (), None)
+    records: list[Record] = []
+    rows: list[dict[str, Any]] = []
+    head = None
+    if task.kind == "retrieve":
+        layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
+        if not 0 <= layer <= on.layers:
+            raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
+        options |= {"layer": layer, "pooling": "mean", "centered": center}
+    else:
+        assert subject is not None and subject.head is not None
+        head = subject.head.build(on).to(on.device)
+    bar = tqdm(chosen, desc=f"{task.name} {split}", unit="language", disable=not progress)
+    for language in bar:
+        bar.set_postfix_str(language)
+        loaded = source.load(task, split, language, on_bad_row=on_bad_row)
+        examples = loaded.examples[:limit]
+        if head is None:
+            assert layer is not None
+            found = _retrieve(runner, on, task, examples, split, language, layer, center, tokens_per_batch)
+        else:
+            found = _score(runner, head, on, task, examples, split, language, tokens_per_batch)
+        records += found[0]
+        rows += found[1]
+        if loaded.dropped:
+            options[f"dropped_rows.{language}"] = len(loaded.dropped)
+    scores = Scores.build(
+        task=task.name,
+        base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
+        module=_module_info(subject),
+        seed=int(subject.training.get("seed", 0)) if subject else 0,
+        engine=engine,
+        records=records,
+        expected_languages=expected,
+        versions=versions(),
+        seconds=round(time.monotonic() - started, 3),
+        peak_memory_bytes=peak_memory(on.device),
+        source_language=task.source_language,
+        train_from=origin,
+        options=options,
+    )
+    if out is not None:
+        scores.save(out, rows)
+    return scores
+
+
+def score_source(
+    engine: Engine, head: Head, on: Backbone, task: Task, examples: Sequence[Any], tokens_per_batch: int = 8192
+) -> float:
+    """The task's primary metric on given examples: what early stopping looks at."""
+    records, _ = _score(engine, head, on, task, examples, "dev", task.source_language, tokens_per_batch)
+    return records[0].value
+
+
+def _score(
+    engine: Engine,
+    head: Head,
+    on: Backbone,
+    task: Task,
+    examples: Sequence[Any],
+    split: str,
+    language: str,
+    tokens_per_batch: int,
+) -> tuple[list[Record], list[dict[str, Any]]]:
+    prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
+    predictions = predict(engine, head, prepared, task.labels, device=on.device, tokens_per_batch=tokens_per_batch)
+    golds = gold_answers(examples, task.labels)
+    records = [
+        Record(
+            language=language,
+            split=split,
+            metric=name,
+            value=get_metric(name).compute(predictions, golds),
+            n=len(examples),
+            primary=position == 0,
+        )
+        for position, name in enumerate(task.metrics)
+    ]
+    rows = [
+        {"language": language, "id": example.id, "prediction": prediction, "gold": gold}
+        for example, prediction, gold in zip(examples, predictions, golds, strict=True)
+    ]
+    return records, rows
+
+
+@torch.no_grad()
+def embed(engine: Engine, on: Backbone, texts: Sequence[str], layer: int, tokens_per_batch: int, width: int) -> Tensor:
+    """Mean-pooled hidden states of sentences, shape (sentences, hidden), float32, in the order given."""
+    rows = text_rows(texts, on.tokenizer, min(width, on.max_length))
+    lengths = [len(row) for row in rows]
+    order = sorted(range(len(rows)), key=lengths.__getitem__)
+    vectors = torch.empty(len(rows), on.hidden, device=on.device)
+    for indices in cut_batches(order, lengths, None, tokens_per_batch):
+        batch = pack([rows[i] for i in indices]).to(on.device)
+        pooled = mean_pool(engine.hidden(batch, upto=layer), batch.lengths)
+        vectors[[indices[i] for i in batch.order]] = pooled
+    return vectors
+
+
+def _retrieve(
+    engine: Engine,
+    on: Backbone,
+    task: Task,
+    examples: Sequence[PairExample],
+    split: str,
+    language: str,
+    layer: int,
+    center: bool,
+    tokens_per_batch: int,
+) -> tuple[list[Record], list[dict[str, Any]]]:
+    sides = {
+        language: embed(engine, on, [e.text for e in examples], layer, tokens_per_batch, task.max_length),
+        "en": embed(engine, on, [e.english for e in examples], layer, tokens_per_batch, task.max_length),
+    }
+    ids = [example.id for example in examples]
+    records, rows = [], []
+    for query, index in ((language, "en"), ("en", language)):
+        direction = f"{query}->{index}"
+        predictions = [ids[i] for i in nearest(sides[query], sides[index], center=center).tolist()]
+        value = get_metric(task.metrics[0]).compute(predictions, ids)
+        records.append(
+            Record(language=language, direction=direction, split=split, metric=task.metrics[0], value=value,
+                   n=len(examples), primary=True)
+        )  # fmt: skip
+        rows += [
+            {"language": language, "direction": direction, "id": gold, "prediction": prediction, "gold": gold}
+            for prediction, gold in zip(predictions, ids, strict=True)
+        ]
+    return records, rows
+
+
+def check_base(module: TaskModule | None, on: Backbone) -> None:
+    """Refuse a module of another backbone, however well its shapes fit."""
+    if module is not None and module.base["fingerprint"] != on.fingerprint:
+        raise BackboneError(
+            f"'{module.name}' was trained on {module.base['name']} with fingerprint "
+            f"{module.base['fingerprint'][:12]}, but this backbone ({on.name}) is {on.fingerprint[:12]}. "
+            "Give the backbone it was trained on with --base."
+        )
+
+
+def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> str | None:
+    """Check that a module can answer a task; give the training task where it is to be said aloud."""
+    if task.kind == "retrieve":
+        return None
+    if module is None or module.head is None:
+        what = "The plain backbone" if module is None else f"'{module.name}'"
+        raise CompositionError(
+            f"{what} has no head for {task.name}. Train one: adapterxl train {task.train_from or task.name}"
+            f"{' --start ' + repr(module.composition or str(module.path)) if module else ''}."
+        )
+    if module.kind != task.kind:
+        raise TaskError(f"'{module.name}' answers {module.kind} tasks, but {task.name} is a {task.kind} task.")
+    if module.head.labels != (task.labels if task.kind in ("classify", "tag") else ()):
+        raise TaskError(
+            f"'{module.name}' has the labels {', '.join(module.head.labels)}, "
+            f"but {task.name} has {', '.join(task.labels)}."
+        )
+    trained = str(module.training.get("train_from") or module.task)
+    usual = {task.name, task.train_from or task.name}
+    if trained not in usual | {train_from}:
+        raise TaskError(
+            f"'{module.name}' was trained on {trained}, not on {task.train_from or task.name}, whose training data "
+            f"{task.name} has. If that is meant, say --train-from {trained}."
+        )
+    if train_from is not None and train_from != trained:
+        raise TaskError(f"--train-from {train_from}: but '{module.name}' was trained on {trained}.")
+    return None if trained == task.name else trained
+
+
+def choose_split(task: Task, source: DataSource, split: str | None) -> str:
+    """The split to score: the one asked for, else the task's own, else the other labelled one."""
+    splits = source.splits(task)
+    if split is not None:
+        if split not in splits or split == "train":
+            there = ", ".join(name for name in splits if name != "train") or "none"
+            raise TaskError(f"--split {split}: {task.name} has these evaluation splits in {source.describe}: {there}.")
+        return split
+    for candidate in (task.eval_split, "test", "dev"):
+        if candidate in splits:
+            return candidate
+    raise TaskError(f"{task.name} has no evaluation split in {source.describe}; found: {', '.join(splits) or 'none'}.")
+
+
+def choose_languages(
+    task: Task, source: DataSource, split: str, languages: str | Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Languages to score and languages that a whole result would have."""
+    there = source.languages(task, split)
+    if languages == "all":
+        return list(there), list(dict.fromkeys((*task.languages, *there)))
+    wanted = languages.split(",") if isinstance(languages, str) else list(languages)
+    wanted = list(dict.fromkeys(language.strip() for language in wanted))
+    for language in wanted:
+        if language not in there:
+            raise TaskError(
+                f"No language '{language}' for {task.name} {split} in {source.describe}."
+                f"{did_you_mean(language, there)} Languages there: {', '.join(there)}."
+            )
+    return wanted, wanted
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated on the GPU, or resident on the CPU, at most so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _module_info(module: TaskModule | None) -> ModuleInfo:
+    if module is None:
+        return ModuleInfo(name="backbone", method="none")
+    size = None
+    if module.path is not None:
+        size = sum(file.stat().st_size for file in module.path.rglob("*") if file.is_file())
+    return ModuleInfo(
+        name=module.name,
+        digest=module.digest(),
+        path=None if module.path is None else str(module.path),
+        task=module.task or None,
+        method=str(module.training.get("method", module.operator)),
+        composition=module.composition,
+        parts=[part.name for part in module.parts],
+        parameters=int(module.training.get("parameters", module.size())),
+        bytes=size,
+        train_seconds=module.training.get("seconds"),
+    )

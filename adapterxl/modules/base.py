@@ -1,0 +1,93 @@
+"""What a module part is: weights of one training, hung on sites of the encoder's layers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+# Our site names and where Hugging Face keeps them inside a layer (XLM-R and BERT alike).
+SITES: dict[str, str] = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+}
+
+
+class Part(nn.Module):
+    """One trained module: a LoRA or a bottleneck adapter, over any choice of layers.
+
+    The packed encoder calls `add` at each Linear and `adapt` after each block, with the tokens of the rows
+    that use this part. A part that does not act there returns its input unchanged.
+
+    Attributes:
+        name: The user's name for it, such as the task.
+        task: The task it was trained for.
+        trained_on: Digests of the parts that were in place, frozen, when this one was trained, in order.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, name: str, task: str = "", trained_on: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.name, self.task, self.trained_on = name, task, trained_on
+
+    def add(self, layer: int, site: str, x: Tensor, y: Tensor) -> Tensor:
+        """Give y plus this part's own addition at a Linear: x (tokens, in) -> y (tokens, out)."""
+        return y
+
+    def adapt(self, layer: int, place: str, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
+        """Transform a block's output z (tokens, hidden) before the residual is added and normalised.
+
+        Args:
+            place: "attention" or "ffn".
+            residual: The block's input, same shape.
+            norm: The block's own LayerNorm, which follows.
+        """
+        return z
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers in which this part acts, ascending."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the tensors that is needed to build this part again, as JSON values."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights under canonical names (``<layer>.<site>.<weight>``), sorted."""
+        raise NotImplementedError
+
+    def digest(self) -> str:
+        """sha256 over kind, settings and tensors; the name a user gave is not part of it."""
+        digest = hashlib.sha256(json.dumps([self.kind, self.settings()], sort_keys=True).encode())
+        for name, tensor in self.tensors().items():
+            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(tensor.numel() for tensor in self.tensors().values())
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Inverted dropout that keeps one byte per value for the backward pass.
+
+    `torch.nn.functional.dropout` keeps a mask in the dtype of x on the CPU: four times as much.
+    """
+    if not training or p == 0.0:
+        return x
+    return torch.native_dropout(x, p, True)[0]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias` in the dtype of x: fp32 module weights on a bf16 backbone compute in bf16."""
+    return nn.functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))

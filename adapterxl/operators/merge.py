@@ -1,0 +1,25 @@
+"""merge: LoRA modules in sequence, as one exact LoRA with their ranks side by side.
+
+W + s1 B1 A1 + s2 B2 A2 + ... = W + [s1 B1 | s2 B2 | ...] [A1; A2; ...]: nothing is rounded away or truncated,
+and each module's ranks can be cut out again. Source: Hu et al. 2022, section 4.1, applied once per module.
+"""
+
+from __future__ import annotations
+
+from ..artifacts.module import TaskModule
+from ..errors import CompositionError
+from ..modules import LoRAPart
+from .base import Operator, in_order
+
+
+def check(member: TaskModule) -> None:
+    """Refuse what has no place in a weight matrix."""
+    for part in member.parts:
+        if not isinstance(part, LoRAPart):
+            raise CompositionError(
+                f"Bottleneck modules cannot be merged: their nonlinearity has no place in a weight matrix. "
+                f"Use stack for '{member.name}'."
+            )
+
+
+OPERATOR = Operator("merge", "LoRA modules in sequence, exactly, as one LoRA (ranks side by side)", check, in_order)

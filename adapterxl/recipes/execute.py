@@ -1,0 +1,172 @@
+"""Run a recipe step by step, keeping what is already there, or plan it without running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterxl.recipes.method import make_method, make_settings
+from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe
+from adapterxl.recipes.steps import Step, unroll
+
+if TYPE_CHECKING:
+    from adapterxl.artifacts import TaskModule
+    from adapterxl.backbone import Backbone
+    from adapterxl.operators import Expression, Leaf
+
+
+class RecipeRun:
+    """A recipe and the folder that its results go to.
+
+    Args:
+        recipe: A checked recipe.
+        out: Folder of the results: ``seed<N>/<module>``, ``seed<N>/scores/``, the report, ``steps/``.
+        overwrite: Make results again that answer another request.
+
+    Raises:
+        UsageError: If a setting, a method or a step of the recipe does not fit.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, *, overwrite: bool = False) -> None:
+        self.recipe = recipe
+        self.out = out
+        self.overwrite = overwrite
+        self.steps = unroll(recipe, out)
+        for step in self.steps:  # all of them before the first one starts
+            if isinstance(step.spec, ModuleStep):
+                make_settings(step.request["settings"])
+                make_method(step.spec.method, step.spec.method_options())
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        from adapterxl.backbone import Backbone
+
+        return Backbone(self.recipe.base, dtype=self.recipe.dtype, device=self.recipe.device)
+
+    def execute(self, say: Callable[[str], None]) -> Path | None:
+        """Run every step that is not done; return the report's path, if the recipe wants one.
+
+        Args:
+            say: Called with one line for each step.
+
+        Raises:
+            ArtifactError: Before anything runs, if a result in the way answers another request.
+        """
+        done = [step.is_done(self.overwrite) for step in self.steps]
+        for number, (step, kept) in enumerate(zip(self.steps, done, strict=True), 1):
+            place = f"[{number}/{len(self.steps)}]"
+            if kept:
+                say(f"{place} kept: {step.result}")
+                continue
+            started = time.perf_counter()
+            say(f"{place} {step.title}")
+            if isinstance(step.spec, ModuleStep):
+                self._train(step, step.spec)
+            else:
+                self._evaluate(step, step.spec)
+            step.mark_done()
+            say(f"{place} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
+        if self.recipe.report is None:
+            return None
+        from adapterxl.report import report
+
+        return report(self.scores, self.out / self.recipe.report)
+
+    def plan(self) -> Iterator[str]:
+        """Say line by line what `execute` would do, what it would keep, and what the trainings would cost.
+
+        A module that is not there yet is left out of the sizes of those on top of it. Seeds cost the same, so
+        only the first one is planned in detail.
+        """
+        from adapterxl.training import plan
+
+        for number, step in enumerate(self.steps, 1):
+            kept = "kept: " if step.is_done(self.overwrite) else ""
+            yield f"[{number}/{len(self.steps)}] {kept}{step.title} -> {step.result}"
+            if kept or step.seed != self.recipe.seeds[0]:
+                continue
+            if isinstance(step.spec, EvaluateStep):
+                languages = (
+                    step.spec.languages if isinstance(step.spec.languages, str) else " ".join(step.spec.languages)
+                )
+                yield f"    languages: {languages}; rows of each: {step.spec.limit or 'all'}"
+                continue
+            arguments = self._train_arguments(step, step.spec)
+            there = all(folder.is_dir() for name, folder in step.folders.items() if name in step.uses)
+            arguments["start"] = resolve(step) if there else None
+            for label, value in plan(step.spec.task, **arguments, progress=False).table():
+                waiting = label == "on top of" and not there
+                yield f"    {label}: {f'{step.expression} (not there yet, so not counted)' if waiting else value}"
+
+    @property
+    def scores(self) -> list[Path]:
+        """The score files, in the order of the recipe."""
+        return [step.result for step in self.steps if isinstance(step.spec, EvaluateStep)]
+
+    def _train_arguments(self, step: Step, spec: ModuleStep) -> dict[str, Any]:
+        return dict(
+            on=self.backbone,
+            method=make_method(spec.method, spec.method_options()),
+            settings=make_settings(step.request["settings"] | {"seed": step.seed}),
+            engine=spec.engine,
+            data=self.recipe.data,
+            train_from=spec.train_from,
+            train_languages=spec.train_languages,
+            limit=spec.limit,
+            on_bad_row=spec.on_bad_row,
+        )
+
+    def _train(self, step: Step, spec: ModuleStep) -> None:
+        from adapterxl.training import train
+
+        train(
+            spec.task,
+            **self._train_arguments(step, spec),
+            start=resolve(step),
+            name=step.result.name,
+            out=step.result,
+            overwrite=self.overwrite,
+            resume=not self.overwrite,  # an interrupted training of the same request goes on
+        )
+
+    def _evaluate(self, step: Step, spec: EvaluateStep) -> None:
+        from adapterxl.evaluation import evaluate
+
+        evaluate(
+            resolve(step),
+            on=self.backbone,
+            task=spec.task,
+            languages=spec.languages,
+            split=spec.split,
+            data=self.recipe.data,
+            engine=spec.engine,
+            limit=spec.limit,
+            layer=spec.layer,
+            center=spec.center,
+            train_from=spec.train_from,
+            tokens_per_batch=spec.tokens_per_batch,
+            out=step.result,
+            on_bad_row=spec.on_bad_row,
+        )
+
+
+def resolve(step: Step) -> Expression | TaskModule | None:
+    """What the step is built on: its expression with modules in place of names, None where it has none.
+
+    The text keeps the recipe's names, so that reports group the seeds of one composition.
+    """
+    if step.expression is None:
+        return None
+    from adapterxl.artifacts import load
+    from adapterxl.operators import Expression, Leaf, parse
+
+    def filled(member: Expression | Leaf) -> Expression | Leaf:
+        if isinstance(member, Leaf):
+            return Leaf(member.reference, load(step.folders.get(member.reference, Path(member.reference))))
+        return Expression(member.operator, tuple(filled(inner) for inner in member.members))
+
+    found = filled(parse(step.expression))
+    return found.module if isinstance(found, Leaf) else found

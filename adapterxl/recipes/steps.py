@@ -1,0 +1,184 @@
+"""A recipe unrolled into steps: what each one asks for, where its result lies, whether it is done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapterxl.errors import ArtifactError, UsageError
+from adapterxl.evaluation.scores import write_whole
+from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe, references
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        key: Unique name of the step, such as ``seed1.nli``.
+        result: Folder of the module or file of the scores.
+        record: File that says which request the result answers; written when the result is complete.
+        request: All that decides the result, with the digests of the steps that it builds on.
+        seed: Seed of this repetition.
+        spec: The recipe's step.
+        expression: `start` or the module to score; None: nothing.
+        folders: Where the modules lie that the expression may name.
+        title: One line for a person.
+    """
+
+    key: str
+    result: Path
+    record: Path
+    request: dict[str, Any]
+    seed: int
+    spec: ModuleStep | EvaluateStep
+    expression: str | None
+    folders: Mapping[str, Path]
+    title: str
+
+    @property
+    def uses(self) -> list[str]:
+        """Names and folders in the expression, in order."""
+        return [] if self.expression is None else references(self.expression)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the request: equal for equal requests only."""
+        return hashlib.sha256(json.dumps(self.request, sort_keys=True).encode()).hexdigest()
+
+    def is_done(self, overwrite: bool) -> bool:
+        """Whether the result is there and answers this very request.
+
+        Raises:
+            ArtifactError: If something else is there and `overwrite` is not given.
+        """
+        if not self.record.is_file():
+            if self.result.exists() and not overwrite:
+                raise ArtifactError(
+                    f"{self.result}: is there already, but no finished step of this recipe made it; "
+                    "pass --overwrite to replace it, or another --out"
+                )
+            return False
+        try:
+            recorded = json.loads(self.record.read_text(encoding="utf-8"))["request"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ArtifactError(f"{self.record}: not a record of a step; remove it and run again") from None
+        if recorded == json.loads(json.dumps(self.request)):
+            return self.result.exists()
+        if not overwrite:
+            changed = ", ".join(_differences(recorded, self.request)) or "everything"
+            raise ArtifactError(
+                f"{self.result}: was made with another request (changed: {changed}); "
+                "pass --overwrite to make it again, or another --out"
+            )
+        return False
+
+    def mark_done(self) -> None:
+        """Record that the result answers the request."""
+        write_whole(self.record, [json.dumps({"step": self.key, "request": self.request}, indent=2) + "\n"])
+
+
+def unroll(recipe: Recipe, out: Path) -> list[Step]:
+    """Return the steps in order: for every seed its modules, then what is scored.
+
+    Raises:
+        UsageError: If two evaluations would write the same file.
+    """
+    steps: list[Step] = []
+    for seed in recipe.seeds:
+        folder = out / f"seed{seed}"
+        digests: dict[str, str] = {}
+        for name, spec in recipe.modules.items():
+            step = _train_step(recipe, out, folder, seed, name, spec, digests)
+            digests[name] = step.digest
+            steps.append(step)
+        for scored in recipe.evaluate:
+            # The backbone alone knows no seed: once is enough.
+            wanted = [text for text in scored.modules if text != "none" or seed == recipe.seeds[0]]
+            steps += [_evaluate_step(recipe, out, folder, seed, text, scored, digests) for text in wanted]
+    seen: set[Path] = set()
+    for step in steps:
+        if step.result in seen:
+            raise UsageError(
+                f"recipe: two steps would write {step.result}; score a module and task once per split and layer"
+            )
+        seen.add(step.result)
+    return steps
+
+
+def _common(recipe: Recipe, seed: int) -> dict[str, Any]:
+    return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, "seed": seed}
+
+
+def _train_step(
+    recipe: Recipe, out: Path, folder: Path, seed: int, name: str, spec: ModuleStep, digests: dict[str, str]
+) -> Step:
+    request = _common(recipe, seed) | spec.model_dump(mode="json")
+    request["settings"] = recipe.defaults | spec.settings
+    request["built_on"] = _built_on(spec.start, digests)
+    kind = "the head alone" if spec.method == "none" else spec.method
+    return Step(
+        key=f"seed{seed}.{name}",
+        result=folder / name,
+        record=out / "steps" / f"seed{seed}.{name}.json",
+        request=request,
+        seed=seed,
+        spec=spec,
+        expression=spec.start,
+        folders={used: folder / used for used in digests},
+        title=f"train {name}: {spec.task}, {kind} on {spec.start or 'nothing'}, seed {seed}",
+    )
+
+
+def _evaluate_step(
+    recipe: Recipe, out: Path, folder: Path, seed: int, text: str, spec: EvaluateStep, digests: dict[str, str]
+) -> Step:
+    expression = None if text == "none" else text
+    request = _common(recipe, seed) | spec.model_dump(mode="json") | {"module": text}
+    request["built_on"] = _built_on(expression, digests)
+    stem = f"{re.sub('[^A-Za-z0-9_-]+', '-', text).strip('-')}.{spec.task}"
+    stem += f".{spec.split}" if spec.split else ""
+    stem += f".layer{spec.layer}" if spec.layer is not None else ""
+    stem += ".centered" if spec.center else ""
+    return Step(
+        key=f"seed{seed}.scores.{stem}",
+        result=folder / "scores" / f"{stem}.json",
+        record=out / "steps" / f"seed{seed}.scores.{stem}.json",
+        request=request,
+        seed=seed,
+        spec=spec,
+        expression=expression,
+        folders={used: folder / used for used in digests},
+        title=f"evaluate {text} on {spec.task}, seed {seed}",
+    )
+
+
+def _built_on(expression: str | None, digests: Mapping[str, str]) -> list[str]:
+    """Digests of what an expression names: of the steps above, or of the manifests of foreign folders."""
+    found = []
+    for used in [] if expression is None else references(expression):
+        manifest = Path(used) / "adapterxl.json"
+        if used in digests:
+            found.append(digests[used])
+        elif manifest.is_file():
+            found.append(hashlib.sha256(manifest.read_bytes()).hexdigest())
+        else:
+            raise ArtifactError(f"{used}: is not a module folder (no adapterxl.json in it)")
+    return found
+
+
+def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Dotted names of the fields that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [
+            found
+            for key in keys
+            for found in _differences(old.get(key), new.get(key), f"{place}.{key}" if place else key)
+        ]
+    return [] if json.loads(json.dumps(new)) == old else [place]

@@ -1,0 +1,266 @@
+"""The training loop: batches, optimizer, schedule, log, early stopping, checkpoints. Knows no task and no engine."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..data.collate import collate, epoch_batches
+from ..data.prepare import Item
+from ..engines import Engine
+from ..errors import TrainingError
+from ..evaluation.predict import head_scores
+from ..evaluation.zero_shot import peak_memory
+from ..modules import Head
+from ..modules.heads import row_losses
+from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from .settings import Settings
+
+
+class Loop:
+    """One training of one engine and head.
+
+    Args:
+        items: Training items.
+        rate: Highest learning rate.
+        dev_score: Gives the dev score of the present state, higher is better; None where there is no dev set.
+        folder: Where log and checkpoints go; None keeps nothing.
+        request: Digest of what is trained on what: only a checkpoint of the same request is taken up again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        head: Head,
+        kind: str,
+        items: Sequence[Item],
+        settings: Settings,
+        rate: float,
+        device: torch.device,
+        *,
+        dev_score: Callable[[], float] | None = None,
+        folder: Path | None = None,
+        request: str = "",
+        mixed_precision: str = "no",
+    ) -> None:
+        self.engine, self.head, self.kind, self.items = engine, head, kind, items
+        self.settings, self.rate, self.device, self.dev_score = settings, rate, device, dev_score
+        self.folder, self.request = folder, request
+        self.lengths = [item.tokens for item in items]
+        self.per_epoch = len(self._batches(0))
+        self.steps = count_steps(self.per_epoch, settings)
+        self.parameters: dict[str, nn.Parameter] = {
+            **{f"module.{name}": p for name, p in engine.parameters().items()},
+            **{f"head.{name}": p for name, p in head.named_parameters()},
+        }
+        self.accelerator = _accelerator(device, mixed_precision)
+        decayed = [p for p in self.parameters.values() if p.ndim > 1]
+        plain = [p for p in self.parameters.values() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=rate,
+            fused=True,
+        )
+        self.step = 0
+        self.best: float | None = None
+        self.best_step = 0
+        self.stale = 0
+        self.best_state: dict[str, Tensor] = {}
+        self.seconds = 0.0
+        self.tokens = 0
+
+    def run(self, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+        """Train to the end (or to the early stop) and give figures of the run.
+
+        Raises:
+            TrainingError: On a loss or gradient that is not finite; the state before that step is kept.
+        """
+        if resume:
+            self._take_up()
+        started, before = time.monotonic(), self.seconds
+        every = self.settings.eval_every or (max(1, self.steps // 10) if self.settings.patience else None)
+        bar = tqdm(total=self.steps, initial=self.step, desc="training", unit="step", disable=not progress)
+        stopped = False
+        try:
+            while self.step < self.steps and not stopped:
+                figures = self._one_step()
+                self.step += 1
+                self.seconds = before + time.monotonic() - started
+                bar.update(1)
+                bar.set_postfix(loss=f"{figures['loss']:.3f}", tok_s=f"{figures['tokens_per_second']:.0f}")
+                if self.step % self.settings.log_every == 0 or self.step == self.steps:
+                    self._log(figures)
+                if every and self.dev_score is not None and (self.step % every == 0 or self.step == self.steps):
+                    stopped = self._dev()
+                if self.step % self.settings.checkpoint_every == 0 and self.step < self.steps and not stopped:
+                    self._save()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        finally:
+            bar.close()
+        if self.best_state:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(self.best_state[name])
+        return {
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "stopped_early": stopped,
+            **({"best_step": self.best_step} if self.best_state else {}),
+        }
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        return epoch_batches(
+            self.lengths,
+            batch_size=self.settings.batch_size,
+            tokens_per_batch=self.settings.tokens_per_batch,
+            seed=self.settings.seed,
+            epoch=epoch,
+        )
+
+    def _one_step(self) -> dict[str, Any]:
+        clock = time.monotonic()
+        rate = self.settings.rate_at(self.step, self.steps, self.rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        accumulation = self.settings.accumulation
+        total, tokens, area = 0.0, 0, 0
+        for micro in range(self.step * accumulation, (self.step + 1) * accumulation):
+            epoch, position = divmod(micro, self.per_epoch)
+            if position == 0 or not hasattr(self, "_order") or self._epoch != epoch:
+                self._order, self._epoch = self._batches(epoch), epoch
+            batch = collate(self.kind, [self.items[i] for i in self._order[position]], self.device)
+            with self.accelerator.autocast():
+                scores = head_scores(self.engine, self.head, batch, training=True)
+                loss = row_losses(self.kind, scores, batch.ragged, batch.targets) / accumulation
+            total += float(loss.detach())
+            if not math.isfinite(total):
+                raise self._not_finite("loss", total)
+            self.accelerator.backward(loss)
+            tokens += batch.ragged.tokens
+            area += batch.ragged.rows * max(batch.ragged.lengths)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
+        if not math.isfinite(norm):
+            raise self._not_finite("gradient norm", norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tokens += tokens
+        return {
+            "loss": total,
+            "lr": rate,
+            "grad_norm": norm,
+            "tokens_per_second": tokens / max(time.monotonic() - clock, 1e-9),
+            "fill": tokens / area,
+        }
+
+    def _not_finite(self, what: str, value: float) -> TrainingError:
+        self.optimizer.zero_grad(set_to_none=True)
+        self._save()
+        kept = f" The state before it is kept in {self.folder}." if self.folder else ""
+        return TrainingError(
+            f"Step {self.step + 1}: the {what} is {value}; the run stops and no module is written.{kept} "
+            f"Try a lower --lr than {self.rate:g}, or --dtype fp32."
+        )
+
+    def _dev(self) -> bool:
+        """Score the dev set, keep the best state; True when patience is at its end."""
+        assert self.dev_score is not None
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            score = self.dev_score()
+        self._log({"dev_score": score})
+        if self.settings.patience is None:
+            return False
+        if self.best is None or score > self.best:
+            self.best, self.best_step, self.stale = score, self.step, 0
+            self.best_state = {name: p.detach().clone() for name, p in self.parameters.items()}
+        else:
+            self.stale += 1
+        return self.stale >= self.settings.patience
+
+    def _log(self, figures: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        line = {"step": self.step, "epoch": round(self.step * self.settings.accumulation / self.per_epoch, 4), **figures}
+        line["peak_memory_bytes"] = peak_memory(self.device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        values = {
+            "request": self.request,
+            "best": self.best,
+            "best_step": self.best_step,
+            "stale": self.stale,
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+        }
+        write_checkpoint(self.folder / "checkpoints", Checkpoint(self.step, tensors, values))
+
+    def _take_up(self) -> None:
+        found = None if self.folder is None else read_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return
+        if found.values["request"] != self.request:
+            raise TrainingError(
+                f"{self.folder}: was started with other data, settings or base. Give the same again to --resume, "
+                "or --overwrite to start anew."
+            )
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(found.tensors[f"parameter.{name}"])
+                prefix = f"optimizer.{name}."
+                state = {key.removeprefix(prefix): t for key, t in found.tensors.items() if key.startswith(prefix)}
+                self.optimizer.state[parameter] = {key: t.to(t.device if key == "step" and t.device.type == "cpu"
+                                                             else parameter.device) for key, t in state.items()}  # fmt: skip
+        self.best_state = {k.removeprefix("best."): t.to(self.device) for k, t in found.tensors.items() if k.startswith("best.")}
+        torch.set_rng_state(found.tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
+        self.step, self.best, self.stale = found.step, found.values["best"], found.values["stale"]
+        self.best_step, self.seconds, self.tokens = (found.values[key] for key in ("best_step", "seconds", "tokens"))
+        if self.folder is not None:
+            _cut_log(self.folder / "log.jsonl", self.step)
+
+
+def count_steps(per_epoch: int, settings: Settings) -> int:
+    """Optimizer steps of a run."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    return max(1, math.ceil((settings.epochs or 0) * per_epoch / settings.accumulation))
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop lines after the step that a run goes on from; they are going to be written again."""
+    if path.is_file():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _accelerator(device: torch.device, mixed_precision: str) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps one state per process and refuses another precision; runs of both kinds may follow each other.
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)

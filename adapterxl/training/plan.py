@@ -1,0 +1,98 @@
+"""What a training would cost: rows, steps, sizes, FLOPs, time and memory, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..backbone import Backbone
+from ..data.prepare import Prepared
+from ..modules import Head, Part
+from .loop import count_steps
+from .settings import Settings
+
+_GFLOPS = {"cpu": 15.0, "cuda": 20_000.0}  # per core; per GPU. Rough: for an order of magnitude only.
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Figures of a dry run; `table` gives them as (what, value) lines."""
+
+    lines: tuple[tuple[str, str], ...]
+
+    def table(self) -> list[tuple[str, str]]:
+        return list(self.lines)
+
+
+def forward_flops(on: Any, tokens: int, squares: int) -> int:
+    """Analytic FLOPs of one packed forward of the backbone.
+
+    Args:
+        tokens: Tokens in all rows.
+        squares: Sum of the squared row lengths (attention).
+    """
+    linear = 2 * tokens * (4 * on.hidden * on.hidden + 2 * on.hidden * on.intermediate)
+    attention = 4 * squares * on.hidden
+    return on.layers * (linear + attention)
+
+
+def estimate(
+    on: Backbone,
+    part: Part | None,
+    head: Head,
+    frozen: Sequence[Part],
+    rows: Prepared,
+    lengths: Sequence[int],
+    settings: Settings,
+    *,
+    task: str,
+    origin: str,
+    rate: float,
+    engine: str,
+    dev: int,
+) -> TrainingPlan:
+    """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two."""
+    tokens, squares = sum(lengths), sum(length * length for length in lengths)
+    mean = tokens / len(lengths)
+    batch = settings.batch_size or max(1, int((settings.tokens_per_batch or 0) / mean))
+    per_epoch = -(-len(lengths) // batch)
+    steps = count_steps(per_epoch, settings)
+    share = steps * settings.accumulation / per_epoch
+    lowest = part.layers[0] if part is not None else on.layers
+    flops = share * forward_flops(on, tokens, squares) * (1 + (on.layers - lowest) / on.layers)
+    new = 0 if part is None else part.size()
+    head_size = sum(p.numel() for p in head.parameters())
+    # Kept for the backward pass per token and layer: about 10 vectors of the hidden size and 2 of the inner one.
+    kept = mean * batch * (on.layers - lowest) * (10 * on.hidden + 2 * on.intermediate) * on.dtype.itemsize
+    weights = sum(p.numel() * p.element_size() for p in on.model.parameters())
+    memory = weights + kept + 16 * (new + head_size)
+    cores = os.cpu_count() or 1
+    speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
+    lines = (
+        ("task", f"{task}, from {origin}"),
+        ("rows", f"{len(rows.examples):,} ({len(lengths):,} items, {tokens:,} tokens, {rows.truncated:,} cut), {dev:,} dev rows"),
+        ("on top of", ", ".join(p.name for p in frozen) or "nothing"),
+        ("steps", f"{steps:,} of about {batch} rows, learning rate up to {rate:g}, engine {engine}"),
+        ("trained weights", f"{new:,} in the module, {head_size:,} in the head"),
+        ("module on disk", _bytes(4 * (new + head_size + sum(p.size() for p in frozen)))),
+        ("compute", f"about {flops / 1e12:,.2f} TFLOPs"),
+        ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),
+        ("memory", f"about {_bytes(memory)}, of which backbone {_bytes(weights)}"),
+    )
+    return TrainingPlan(lines)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,49 @@
+"""Shared fixtures: no network, one thread a worker, and where the shared models and data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before any test imports transformers, datasets or huggingface_hub: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+NEEDED = ("models/xlmr-mini/config.json", "data/adapterxl-data.yaml")
+
+
+def shared_folder() -> Path:
+    """The folder with the shared models and data, whether or not it is there."""
+    return Path(os.environ.get("ADAPTERXL_SHARED") or CHECKOUT.parent / "shared").absolute()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        import torch
+
+        torch.set_num_threads(1)  # workers share the cores; more threads only wait for each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = shared_folder()
+    absent = [name for name in NEEDED if not (folder / name).is_file()]
+    if absent:
+        skip = pytest.mark.skip(reason=f"ADAPTERXL_SHARED: {folder} has no {absent[0]}")
+        for item in items:
+            if item.get_closest_marker("shared"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with `models/xlmr-mini` and `data`; tests that use it carry the mark `shared`."""
+    folder = shared_folder()
+    if not all((folder / name).is_file() for name in NEEDED):
+        pytest.skip(f"ADAPTERXL_SHARED: {folder} is not there; does this test lack the mark 'shared'?")
+    return folder

@@ -1,0 +1,83 @@
+"""The reference index on real data: every file of every shipped task is read, with the published counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterxl.data import LocalIndex, open_data
+from adapterxl.tasks import all_tasks, get_task
+
+pytestmark = pytest.mark.shared
+
+COUNTS = {  # sizes as in the README of the data folder, or as the published splits
+    ("mnli", "train"): {"en": 19_647},
+    ("snli", "train"): {"en": 9_831},
+    ("cosmosqa", "train"): {"en": 2_985},
+    ("codah", "train"): {"en": 2_776},
+    ("copa", "train"): {"en": 400},
+    ("copa", "dev"): {"en": 100},
+    ("panx", "train"): {"en": 20_000},
+    ("udpos", "train"): {"en": 12_544},
+    ("tydiqa", "train"): {"en": 3_696},
+    ("tydiqa", "dev"): {"sw": 2_755, "ko": 1_625},
+    ("udpos", "test"): dict.fromkeys(("ar", "cs", "de", "es", "fi", "fr", "hi", "ko", "pl", "pt", "ru", "th"), 1_000),
+    ("xcopa", "dev"): dict.fromkeys(get_task("xcopa").languages, 100),
+    ("xcopa", "test"): dict.fromkeys(get_task("xcopa").languages, 500),
+    ("xnli", "dev"): dict.fromkeys(get_task("xnli").languages, 2_490),
+    ("pawsx", "dev"): dict.fromkeys(get_task("pawsx").languages, 2_000),
+    ("xquad", "test"): dict.fromkeys(get_task("xquad").languages, 1_190),
+    ("tatoeba", "test"): {"de": 1_000, "ka": 746, "kk": 575, "sw": 390, "ta": 307, "te": 234},
+    ("panx", "dev"): {"sw": 1_000, "te": 1_000, "ur": 1_000, "yo": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def index(shared: Path) -> LocalIndex:
+    source = open_data(shared / "data")
+    assert isinstance(source, LocalIndex)
+    return source
+
+
+@pytest.mark.parametrize(("name", "split"), COUNTS, ids=lambda value: value)
+def test_real_files_give_the_published_number_of_rows(index, name, split):
+    task = get_task(name)
+    for language, count in COUNTS[name, split].items():
+        loaded = index.load(task, split, language)
+        assert (language, len(loaded.examples)) == (language, count)
+        assert len({example.id for example in loaded.examples}) == count
+        assert loaded.dropped == () and loaded.warnings == ()
+
+
+def test_the_reference_index_has_every_shipped_task_but_squad(index):
+    assert set(all_tasks()) - set(index.entries) == {"squad"}
+
+
+def test_every_file_that_the_reference_index_names_is_there(index):
+    for entry in index.entries.values():
+        for split, languages in entry.splits.items():
+            for language in languages:
+                for relative in entry.files(split, language):
+                    assert (index.root / relative).is_file(), relative
+
+
+def test_blanked_test_labels_are_pointed_out(index):
+    assert "all 500 rows of 'copa' have the label 0" in index.load(get_task("copa"), "test", "en").warnings[0]
+
+
+def test_a_context_that_begins_with_a_byte_order_mark_keeps_it_and_its_offsets(index):
+    first = index.load(get_task("xquad"), "test", "th").examples[0]
+    assert first.context.startswith("\ufeff")
+    text, start = first.answers[0]
+    assert first.context[start : start + len(text)] == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["panx", "udpos", "tatoeba"])
+def test_every_language_of_the_large_tasks_is_read(index, name):
+    task = get_task(name)
+    for split, languages in index.splits(task).items():
+        for language in languages:
+            loaded = index.load(task, split, language)
+            assert loaded.dropped == () and len(loaded.examples) >= 100

@@ -1,0 +1,98 @@
+"""Metrics are found by their files, looked up by name, and refuse input that does not fit."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import adapterxl.evaluation.metrics as package
+from adapterxl.errors import DataError, UsageError
+from adapterxl.evaluation.metrics import Metric, all_metrics, get_metric
+from adapterxl.tasks.base import KINDS
+
+NAMES = ["accuracy", "exact_match", "f1", "retrieval_accuracy", "span_f1", "token_accuracy"]
+ONE_ROW = {  # a valid row of each metric: (prediction, gold), fully right
+    "accuracy": ("neutral", "neutral"),
+    "exact_match": ("42", ("42",)),
+    "f1": ("42", ("42",)),
+    "retrieval_accuracy": ("7", "7"),
+    "span_f1": (["B-PER"], ["B-PER"]),
+    "token_accuracy": (["NOUN"], ["NOUN"]),
+}
+
+
+def test_every_file_of_the_package_gives_its_metrics():
+    assert list(all_metrics()) == NAMES
+    assert all(get_metric(name).name == name for name in NAMES)
+
+
+def test_every_metric_states_its_source_and_the_kinds_it_scores():
+    for metric in all_metrics().values():
+        assert metric.summary and metric.source
+        assert metric.kinds and set(metric.kinds) <= set(KINDS)
+
+
+def test_a_misspelt_metric_gets_a_suggestion():
+    with pytest.raises(UsageError, match=r"'acuracy'\. Did you mean 'accuracy'\? Known metrics: .*span_f1"):
+        get_metric("acuracy")
+
+
+def _with_module(monkeypatch: pytest.MonkeyPatch, **attributes: object) -> None:
+    """Let the package seem to hold exactly one module, `extra`, with these attributes."""
+    module = type(sys)(f"{package.__name__}.extra")
+    vars(module).update(attributes)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(package.pkgutil, "iter_modules", lambda _: [pkgutil.ModuleInfo(None, "extra", False)])
+
+
+def test_a_file_without_a_metric_fails_loudly(monkeypatch):
+    _with_module(monkeypatch)
+    with pytest.raises(UsageError, match="extra: expected a Metric named METRIC"):
+        all_metrics.__wrapped__()
+
+
+def test_two_metrics_of_one_name_are_refused(monkeypatch):
+    metric = Metric("twice", ("tag",), "-", "-", lambda predictions, golds: 0.0)
+    _with_module(monkeypatch, METRICS=(metric, metric))
+    with pytest.raises(UsageError, match="already a metric 'twice'"):
+        all_metrics.__wrapped__()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_answer_scores_one(name):
+    prediction, gold = ONE_ROW[name]
+    assert get_metric(name).compute([prediction] * 3, [gold] * 3) == 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unequal_lengths_are_refused_and_never_cut(name):
+    prediction, gold = ONE_ROW[name]
+    for found, expected in ((1, 2), (3, 2), (0, 1)):
+        with pytest.raises(DataError, match=f"{name}: found {found} predictions for {expected} gold"):
+            get_metric(name).compute([prediction] * found, [gold] * expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_input_is_refused(name):
+    with pytest.raises(DataError, match=f"{name}: nothing to score"):
+        get_metric(name).compute([], [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_string_in_place_of_a_list_is_refused(name):
+    prediction, gold = ONE_ROW[name]
+    with pytest.raises(DataError, match=f"{name}: predictions is one string"):
+        get_metric(name).compute("a", [gold])
+    with pytest.raises(DataError, match=f"{name}: golds is one string"):
+        get_metric(name).compute([prediction], "a")
+
+
+def test_metrics_need_no_torch():
+    code = (
+        "import sys, adapterxl.evaluation.spans; from adapterxl.evaluation.metrics import all_metrics; "
+        "all_metrics(); assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,162 @@
+"""Imports go one way, heavy and foreign libraries stay where they belong, and nothing executable is read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "adapterxl"
+
+# Each layer may import those above it in this list, and itself. `adapterxl` alone (the version) is free.
+LAYERS = (
+    "errors", "tasks", "data", "backbone", "ragged", "attention", "modules", "artifacts", "operators", "engines",
+    "evaluation", "training", "report", "recipes", "hub", "cli",
+)  # fmt: skip
+VANILLA = {"peft", "adapters"}
+VANILLA_HOMES = ("engines/", "artifacts/")
+NETWORK = {"huggingface_hub", "datasets", "requests", "httpx", "urllib", "http", "socket", "fsspec", "aiohttp"}
+NETWORK_HOMES = ("hub.py", "data/hub.py", "backbone.py")
+TORCH_FREE = ("errors.py", "tasks/", "data/", "evaluation/metrics/", "evaluation/scores.py", "report/", "recipes/",
+              "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
+TORCH_ALLOWED = ("data/prepare",)
+HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.save", "yaml.unsafe_load"}
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+
+
+@cache
+def files() -> dict[str, ast.Module]:
+    """Path below the package -> syntax tree."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def module_name(path: str) -> str:
+    parts = ["adapterxl", *Path(path).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: str, node: ast.AST) -> Iterator[str]:
+    """Absolute names of what one statement imports; for `from x import y` both x and x.y."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            here = module_name(path).split(".")
+            keep = len(here) - node.level + (1 if path.endswith("__init__.py") else 0)
+            base = ".".join([*here[:keep], *([node.module] if node.module else [])])
+        yield base
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports(path: str) -> set[str]:
+    return {name for node in ast.walk(files()[path]) for name in imported(path, node)}
+
+
+def type_only(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports_on_load(path: str) -> set[str]:
+    """What importing the file imports: not what stands in functions or under TYPE_CHECKING."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [files()[path]]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and type_only(node):
+            waiting.extend(node.orelse)
+            continue
+        found.update(imported(path, node))
+        waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def layer_of(name: str) -> str | None:
+    """Layer of a dotted name below adapterxl; None for the root's own names."""
+    parts = name.split(".")
+    inside = {Path(path).parts[0].removesuffix(".py") for path in files()}
+    return parts[1] if len(parts) > 1 and parts[1] in inside else None
+
+
+def below(path: str, places: tuple[str, ...]) -> bool:
+    return path.startswith(places)
+
+
+def test_every_file_belongs_to_a_layer():
+    unknown = {Path(path).parts[0].removesuffix(".py") for path in files()} - {*LAYERS, "__init__"}
+    assert not unknown, f"give these a place in LAYERS: {sorted(unknown)}"
+
+
+@pytest.mark.parametrize("path", [path for path in files() if path != "__init__.py"])
+def test_a_file_imports_only_from_its_own_layer_and_those_below(path):
+    own = LAYERS.index(Path(path).parts[0].removesuffix(".py"))
+    ours = [name for name in imports(path) if name.split(".")[0] == "adapterxl"]
+    upward = sorted({name for name in ours if (layer := layer_of(name)) and LAYERS.index(layer) > own})
+    assert not upward, f"adapterxl/{path} imports upward: {upward}"
+
+
+def test_only_engines_and_artifacts_know_the_vanilla_libraries():
+    for path in files():
+        if not below(path, VANILLA_HOMES):
+            found = {name.split(".")[0] for name in imports(path)} & VANILLA
+            assert not found, f"adapterxl/{path} imports {sorted(found)}"
+
+
+def test_only_three_files_can_reach_the_network():
+    for path in files():
+        if path not in NETWORK_HOMES:
+            found = {name.split(".")[0] for name in imports(path)} & NETWORK
+            assert not found, f"adapterxl/{path} imports {sorted(found)}"
+
+
+def test_files_that_help_and_checks_need_load_without_torch():
+    for path in files():
+        if below(path, TORCH_FREE) and not below(path, TORCH_ALLOWED):
+            found = {name.split(".")[0] for name in imports_on_load(path)} & HEAVY
+            assert not found, f"adapterxl/{path} imports {sorted(found)} when it is loaded"
+
+
+def test_nothing_executable_is_read_or_written():
+    for path, tree in files().items():
+        modules = {name.split(".")[0] for name in imports(path)}
+        assert not modules & FORBIDDEN_IMPORTS, f"adapterxl/{path} imports {sorted(modules & FORBIDDEN_IMPORTS)}"
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & FORBIDDEN_CALLS, f"adapterxl/{path} calls {sorted(calls & FORBIDDEN_CALLS)}"
+        loads = [
+            node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "yaml.load"
+        ]
+        safe = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]
+        }
+        for call in loads:
+            loader = [ast.unparse(k.value) for k in call.keywords if k.arg == "Loader"]
+            assert set(loader) & safe, f"adapterxl/{path}:{call.lineno}: yaml.load without a SafeLoader"
+        keywords = [
+            node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
+        ]
+        trusting = [k for k in keywords if not (isinstance(k.value, ast.Constant) and k.value.value is False)]
+        assert not trusting, f"adapterxl/{path} may run code from a repository"
+
+
+def test_no_exception_is_swallowed_in_silence():
+    for path, tree in files().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                silent = all(isinstance(statement, ast.Pass) for statement in node.body)
+                assert not silent, f"adapterxl/{path}:{node.lineno} swallows an exception"
+
+
+def test_every_file_begins_with_what_it_is_for():
+    for path, tree in files().items():
+        assert ast.get_docstring(tree), f"adapterxl/{path} has no docstring"
