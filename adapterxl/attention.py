@@ -50,9 +50,23 @@ def packed_attention(
         batch.runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
     ):
         q, k, v = (t.view(rows, length, heads, width).transpose(1, 2) for t in qkv)
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        if dropout and not q.is_cuda:
+            attended = _attention_with_dropout(q, k, v, dropout)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         pieces.append(attended.transpose(1, 2).reshape(rows * length, hidden))
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _attention_with_dropout(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """Attention for training on the CPU, where PyTorch has no fused kernel with dropout.
+
+    Its general form keeps the dropout mask in the dtype of the weights and checks every softmax for rows that
+    are masked out whole; there are none here, and the mask is kept in one byte per weight.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    weights = torch.native_dropout(torch.softmax(scores, dim=-1), dropout, True)[0]
+    return weights @ value
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import adapterhub_layout, peft_layout
 from .manifest import Manifest, read_manifest
 from .module import HeadState, TaskModule, load
 
-__all__ = ["HeadState", "Manifest", "TaskModule", "inspect", "load", "read_manifest"]
+__all__ = ["HeadState", "Manifest", "TaskModule", "adapterhub_layout", "inspect", "load", "peft_layout",
+           "read_manifest"]  # fmt: skip
 
 
 def inspect(folder: str | Path) -> list[tuple[str, str]]:

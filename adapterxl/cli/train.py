@@ -118,8 +118,11 @@ def train(
         for label, value in training.plan(what, **arguments).table():
             typer.echo(f"{label}: {value}")
         return
-    training.train(what, **arguments)
-    typer.echo(f"saved: {out}")
+    trained = training.train(what, **arguments)
+    for module in trained.values() if isinstance(trained, dict) else [trained]:
+        figures = module.training
+        score = f", {figures['dev_score']:.1%} on the English dev rows" if "dev_score" in figures else ""
+        typer.echo(f"saved: {module.path} ({figures['steps']:,} steps, {figures['seconds']:.0f} s{score})")
 
 
 def _not_both(first: str, one: object, second: str, other: object) -> None:

@@ -178,7 +178,7 @@ def _class_names(table: Any, column: str | tuple[str, ...]) -> list[str] | None:
 def _named(value: Any, names: list[str]) -> Any:
     if isinstance(value, list):
         return [_named(each, names) for each in value]
-    return value if type(value) is int and 0 <= value < len(names) else value
+    return names[value] if type(value) is int and 0 <= value < len(names) else value
 
 
 def _language(value: Any) -> str:

@@ -34,7 +34,7 @@ class _UserTask(Entry):
     label_aliases: dict[str, str] = Field(default_factory=dict)
     metric: str | None = None
     summary: str = ""
-    max_length: Annotated[int, Field(ge=8, le=512)] | None = None
+    max_length: Annotated[int, Field(ge=16, le=512)] | None = None
     source_language: LanguageCode = "en"
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ..errors import EngineError, did_you_mean
 from .base import Build, Engine
+from .verify import AGAINST, Verification, verify
 
 ENGINES = ("packed", "peft", "adapters")
 
@@ -18,4 +19,4 @@ def get_engine(name: str) -> Build:
     return build
 
 
-__all__ = ["ENGINES", "Build", "Engine", "get_engine"]
+__all__ = ["AGAINST", "ENGINES", "Build", "Engine", "Verification", "get_engine", "verify"]

@@ -140,7 +140,7 @@ def _with_variables(path: Path, content: dict[str, Any], changes: Sequence[str])
     for name in values:
         given = os.environ.get(f"ADAPTERXL_{name.upper()}")
         if given:
-            values[name] = str(Path(given).absolute())
+            values[name] = os.path.abspath(given)
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:

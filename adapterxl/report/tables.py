@@ -148,14 +148,14 @@ def sections(everything: Sequence[Scores]) -> list[Section]:
     Raises:
         UsageError: If two scores have the same task, base, composition, method, engine and seed.
     """
-    # A backbone alone has no method of its own, so it does not make methods worth naming.
-    methods = {s.module.method for s in everything if s.module.method != "none"}
+    # The backbone alone and a composition scored as it is were not trained, so they have no method to name.
+    methods = {s.module.method for s in everything if s.module.task is not None}
     engines = {s.engine for s in everything}
     found: dict[tuple[str, ...], dict[Column, dict[int, Scores]]] = {}
     for scores in everything:
         composition = composition_of(scores)
         label = composition or NO_INTERMEDIATE
-        if len(methods) > 1 and scores.module.method != "none":
+        if len(methods) > 1 and scores.module.task is not None:
             label += f" · {scores.module.method}"
         if len(engines) > 1:
             label += f" · {scores.engine}"
@@ -337,7 +337,7 @@ def _summary_rows(data: _Data) -> Iterable[Row]:
     if any(gaps):
         rows.append(("transfer gap", gaps, coverage, min))
     for label, cells, remarks, pick in rows:
-        best = best_of(cells, pick)
+        best = frozenset() if any(coverage) else best_of(cells, pick)
         yield Row(label, "summary", tuple(cells), tuple(remarks), best)
 
 

@@ -31,7 +31,9 @@ ENTRIES = {
         '"answers": [{"text": "b", "answer_start": 2}]}]}]}]}',
     ),
 }
-QUICK = settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def edits() -> st.SearchStrategy[list[tuple[float, bytes]]]:

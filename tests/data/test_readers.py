@@ -22,6 +22,7 @@ COPA = {
 }
 CODAH = {"reader": "tsv", "header": False, "columns": {"context": 0, "choices": [1, 2], "label": 3}}
 IOB, UD, SQUAD, BITEXT = {"reader": "iob"}, {"reader": "conllu"}, {"reader": "squad"}, {"reader": "bitext"}
+TAG_JSONL = {"reader": "jsonl", "columns": {"words": "w", "tags": "t"}}
 SPAN_JSONL = {"reader": "jsonl", "columns": {"context": "c", "question": "q", "answers": "a", "id": "i"}}
 
 
@@ -196,6 +197,15 @@ BAD = {
         "squad", SPAN_JSONL,
         (json.dumps({"i": 1, "c": "a b", "q": "?!", "a": [{"text": "b", "answer_start": 2}]}) + "\n") * 2,
         "f:2: i: found '1' again", "",
+    ),
+    "jsonl: fewer tags": (
+        "panx", TAG_JSONL, '{"w": ["a", "b"], "t": ["O"]}', "f:1: t: found 1 tags for 2 words", "one a word",
+    ),
+    "jsonl: words as text": ("panx", TAG_JSONL, '{"w": "ab", "t": ["O", "O"]}', "f:1: w: found 'ab'", "a list"),
+    "jsonl: no words": ("panx", TAG_JSONL, '{"w": [], "t": []}', "f:1: w: found no word", ""),
+    "jsonl: number as word": ("panx", TAG_JSONL, '{"w": ["a", 1], "t": ["O", "O"]}', "f:1: w[1]: found int 1", ""),
+    "jsonl: half a pair in a word": (
+        "panx", TAG_JSONL, '{"w": ["a", "\\ud800"], "t": ["O", "O"]}', "f:1: w[1]: invalid Unicode", "",
     ),
     "iob: spaces": ("panx", IOB, "Paris B-LOC\n", "f:1: tag: found 1 fields", "token TAB tag"),
     "iob: no tag": ("panx", IOB, "a\tO\n\nb\tO\nParis\n", "f:4: tag: found 1 fields in 'Paris'", ""),

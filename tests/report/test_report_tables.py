@@ -155,6 +155,16 @@ def test_methods_and_engines_are_named_only_where_they_differ(make):
     }  # fmt: skip
 
 
+def test_what_was_not_trained_has_no_method_to_name(make, retrieval):
+    found = [
+        make({"de": 0.5}),
+        retrieval({"de": (0.5, 0.5)}, method="none", trained_for=None),
+        retrieval({"de": (0.6, 0.6)}, method="merge", trained_for=None, composition="merge(a, b)"),
+    ]
+    labels = {column.label for section in sections(found) for column in section.columns}
+    assert labels == {"no intermediate task", "merge(a, b)"}
+
+
 def test_a_gain_is_over_the_baseline_of_the_same_method(make):
     found = [
         make({"de": 0.5}), make({"de": 0.4}, method="bottleneck"),
