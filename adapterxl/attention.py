@@ -9,10 +9,11 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .ragged import RaggedBatch
 
@@ -46,9 +47,7 @@ def packed_attention(
         return out.reshape(tokens, hidden)  # type: ignore[union-attr]
     sizes = [rows * length for rows, length in batch.runs]
     pieces = []
-    for (rows, length), *qkv in zip(
-        batch.runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
-    ):
+    for (rows, length), *qkv in zip(batch.runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
         q, k, v = (t.view(rows, length, heads, width).transpose(1, 2) for t in qkv)
         if dropout and not q.is_cuda:
             attended = _attention_with_dropout(q, k, v, dropout)
@@ -70,20 +69,20 @@ def _attention_with_dropout(query: Tensor, key: Tensor, value: Tensor, dropout: 
 
 
 @contextmanager
-def installed(encoder: nn.Module, batch: RaggedBatch) -> Iterator[None]:
+def installed(encoder: Any, batch: RaggedBatch) -> Iterator[None]:
     """While open, the self-attention of `encoder` treats its input of shape (1, tokens, hidden) as `batch`.
 
     Only the instances are changed, and they are put back on leaving. Meant for transformers 4.57, where
     these encoders offer no hook for an attention function.
     """
 
-    def forward(self: nn.Module, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor]:
+    def forward(self: Any, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor]:
         x = hidden_states.squeeze(0)
         q, k, v = self.query(x), self.key(x), self.value(x)
         p = self.dropout.p if self.training else 0.0
         return (packed_attention(q, k, v, batch, self.num_attention_heads, p).unsqueeze(0),)
 
-    attentions = [layer.attention.self for layer in encoder.layer]  # type: ignore[union-attr]
+    attentions = [layer.attention.self for layer in encoder.layer]
     before = [attention.__dict__.get("forward") for attention in attentions]
     try:
         for attention in attentions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Before any test imports transformers, datasets or huggingface_hub: they read these once.
@@ -15,6 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.append(str(CHECKOUT / "tests"))  # for the helper module `tiny`, whatever the import mode
 NEEDED = ("models/xlmr-mini/config.json", "data/adapterxl-data.yaml")
 
 
@@ -47,3 +49,19 @@ def shared() -> Path:
     if not all((folder / name).is_file() for name in NEEDED):
         pytest.skip(f"ADAPTERXL_SHARED: {folder} is not there; does this test lack the mark 'shared'?")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_xlmr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random XLM-R: 3 layers, hidden size 32, 512 tokens at most, and a fast tokenizer."""
+    from tiny import make_tiny_xlmr
+
+    return make_tiny_xlmr(tmp_path_factory.mktemp("backbones") / "tiny-xlmr")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for BERT, with two token types."""
+    from tiny import make_tiny_bert
+
+    return make_tiny_bert(tmp_path_factory.mktemp("backbones") / "tiny-bert")

@@ -23,7 +23,12 @@ _WEIGHT_KEYS = {
     "up.weight": "adapter_up.weight",
     "up.bias": "adapter_up.bias",
 }
-_HEAD_TYPES = {"classify": "classification", "tag": "tagging", "span": "question_answering", "choice": "multiple_choice"}
+_HEAD_TYPES = {
+    "classify": "classification",
+    "tag": "tagging",
+    "span": "question_answering",
+    "choice": "multiple_choice",
+}
 
 
 def config(part: BottleneckPart, name: str, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,9 @@ class TaskModule:
         head = 0 if self.head is None else sum(tensor.numel() for tensor in self.head.tensors.values())
         return sum(part.size() for part in self.parts) + head
 
-    def save(self, folder: str | Path, *, overwrite: bool = False, extra: Mapping[str, bytes] | None = None) -> TaskModule:
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, extra: Mapping[str, bytes] | None = None
+    ) -> TaskModule:
         """Write the folder, all of it or nothing, and give the module with its `path` set.
 
         Args:
@@ -108,7 +110,12 @@ class TaskModule:
     def _lay_out(self, files: dict[str, bytes]) -> tuple[dict[str, bytes], Manifest]:
         layout = choose_layout(self.parts)
         names = unique_names([part.name for part in self.parts])
-        writer = {"peft": _write_peft, "adapterhub": _write_hub, "adapterhub-setup": _write_setup, "adapterxl": _write_own}
+        writer = {
+            "peft": _write_peft,
+            "adapterhub": _write_hub,
+            "adapterhub-setup": _write_setup,
+            "adapterxl": _write_own,
+        }
         parts, head = writer[layout](self, names, files)
         manifest = Manifest(
             name=self.name,
@@ -217,7 +224,9 @@ def versions() -> dict[str, str]:
 # --- the layouts: each fills `files` and says where it put the parts and the head
 
 
-def _write_peft(module: TaskModule, names: list[str], files: dict[str, bytes]) -> tuple[list[PartEntry], HeadEntry | None]:
+def _write_peft(
+    module: TaskModule, names: list[str], files: dict[str, bytes]
+) -> tuple[list[PartEntry], HeadEntry | None]:
     model_type = module.base["model_type"]
     parts = [part for part in module.parts if isinstance(part, LoRAPart)]
     whole = concatenate(parts, module.name)
@@ -240,12 +249,16 @@ def _write_peft(module: TaskModule, names: list[str], files: dict[str, bytes]) -
     return entries, _head_entry(module, peft_layout.WEIGHTS, keys)
 
 
-def _write_hub(module: TaskModule, names: list[str], files: dict[str, bytes]) -> tuple[list[PartEntry], HeadEntry | None]:
+def _write_hub(
+    module: TaskModule, names: list[str], files: dict[str, bytes]
+) -> tuple[list[PartEntry], HeadEntry | None]:
     entry = _write_bottleneck(module, module.parts[0], names[0], "", files)
     return [entry], _write_hub_head(module, names[0], "", files)
 
 
-def _write_setup(module: TaskModule, names: list[str], files: dict[str, bytes]) -> tuple[list[PartEntry], HeadEntry | None]:
+def _write_setup(
+    module: TaskModule, names: list[str], files: dict[str, bytes]
+) -> tuple[list[PartEntry], HeadEntry | None]:
     entries = [
         _write_bottleneck(module, part, name, f"{name}/", files) for part, name in zip(module.parts, names, strict=True)
     ]
@@ -254,7 +267,9 @@ def _write_setup(module: TaskModule, names: list[str], files: dict[str, bytes]) 
     return entries, _write_hub_head(module, head_name, f"{head_name}/", files)
 
 
-def _write_own(module: TaskModule, names: list[str], files: dict[str, bytes]) -> tuple[list[PartEntry], HeadEntry | None]:
+def _write_own(
+    module: TaskModule, names: list[str], files: dict[str, bytes]
+) -> tuple[list[PartEntry], HeadEntry | None]:
     """No vanilla form of the whole: each part is a vanilla folder of its own below, the head a file."""
     entries = []
     for part, name in zip(module.parts, names, strict=True):
@@ -262,7 +277,9 @@ def _write_own(module: TaskModule, names: list[str], files: dict[str, bytes]) ->
             where = f"parts/{name}"
             config = peft_layout.config(part, module.base, None, [])
             files[f"{where}/{peft_layout.CONFIG}"] = _json(config)
-            files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(peft_layout.tensors(part, module.base["model_type"], False))
+            files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(
+                peft_layout.tensors(part, module.base["model_type"], False)
+            )
             ranks = {f"{layer}.{site}": (0, part.rank(layer, site)) for layer, site in part.keys}
             entries.append(_entry(part, name, where, ranks=ranks))
         else:
@@ -276,9 +293,7 @@ def _write_own(module: TaskModule, names: list[str], files: dict[str, bytes]) ->
 def _write_bottleneck(module: TaskModule, part: Part, name: str, under: str, files: dict[str, bytes]) -> PartEntry:
     assert isinstance(part, BottleneckPart)
     files[under + adapterhub_layout.CONFIG] = _json(adapterhub_layout.config(part, name, module.base))
-    files[under + adapterhub_layout.WEIGHTS] = _bytes(
-        adapterhub_layout.tensors(part, name, module.base["model_type"])
-    )
+    files[under + adapterhub_layout.WEIGHTS] = _bytes(adapterhub_layout.tensors(part, name, module.base["model_type"]))
     return _entry(part, name, under.rstrip("/") or ".", adapter=name)
 
 
@@ -331,7 +346,9 @@ def _read_part(folder: Path, manifest: Manifest, entry: PartEntry, tensors: Any)
         part = adapterhub_layout.parse(tensors(file), entry.adapter or "", variant, model_type, str(folder / file))
     part.name, part.task, part.trained_on = entry.name, entry.task, entry.trained_on
     if part.digest() != entry.digest:
-        raise ArtifactError(f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs).")
+        raise ArtifactError(
+            f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs)."
+        )
     part.requires_grad_(False)
     return part
 

@@ -76,7 +76,9 @@ def parse(found: Mapping[str, Tensor], model_type: str, with_head: bool, where: 
         factors.setdefault((int(layer), _PATHS[path]), {})[letter] = tensor
     for (layer_index, site), pair in factors.items():
         if set(pair) != {"A", "B"}:
-            raise ArtifactError(f"{where}: layer {layer_index}, {site}: found only lora_{''.join(pair)}, expected A and B.")
+            raise ArtifactError(
+                f"{where}: layer {layer_index}, {site}: found only lora_{''.join(pair)}, expected A and B."
+            )
     return LoRAPart("part", {key: (pair["A"], pair["B"]) for key, pair in factors.items()})
 
 

@@ -32,7 +32,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
         return
     if folder.exists() or folder.is_symlink():
         if not (folder / MANIFEST).is_file():
-            raise ArtifactError(f"{folder}: exists and is not a module folder; it is left as it is. Give another --out.")
+            raise ArtifactError(
+                f"{folder}: exists and is not a module folder; it is left as it is. Give another --out."
+            )
         if not overwrite:
             raise ArtifactError(f"{folder}: already holds a module. Give another --out, or --overwrite to replace it.")
     parent = _existing_parent(folder)
@@ -88,7 +90,9 @@ def read(folder: Path, name: str, expected: Mapping[str, object] | None = None) 
     data = path.read_bytes()
     if expected is not None:
         if len(data) != expected["size"]:
-            raise ArtifactError(f"{path}: found {len(data)} bytes, expected {expected['size']}. Fetch the module again.")
+            raise ArtifactError(
+                f"{path}: found {len(data)} bytes, expected {expected['size']}. Fetch the module again."
+            )
         if sha256(data) != expected["sha256"]:
             raise ArtifactError(f"{path}: its sha256 is not the one in {MANIFEST}. Fetch the module again.")
     return data

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from adapterxl.cli import options as opt
+from adapterxl.console import say
 
 
 def compose(
@@ -26,5 +27,10 @@ def compose(
     from adapterxl.operators import parse
 
     module = composed(parse(expression), strict=strict)
+    if base is not None:
+        from adapterxl.evaluation.zero_shot import check_base
+
+        check_base(module, opt.backbone(base, "fp32", "cpu"))
     module.save(out, overwrite=overwrite)
+    say(module.notes)
     typer.echo(f"saved: {out}")

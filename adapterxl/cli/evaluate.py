@@ -46,7 +46,6 @@ def evaluate(
 ) -> None:
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
-    opt.one_of("--on-bad-row", on_bad_row, ("stop", "drop"))
     wanted = opt.languages_of(languages)
     backbone = opt.backbone(base, dtype, device)
 

@@ -31,7 +31,7 @@ Engine = Annotated[str, typer.Option("--engine", metavar="|".join(ENGINES), help
 Dtype = Annotated[str, typer.Option("--dtype", metavar="fp32|bf16", help="Precision of the backbone.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to run.")]
 OnBadRow = Annotated[
-    str,
+    Literal["stop", "drop"],
     typer.Option("--on-bad-row", metavar="stop|drop", help="A row that cannot be read: stop, or drop it and count it."),
 ]
 TrainFrom = Annotated[

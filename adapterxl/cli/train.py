@@ -89,7 +89,6 @@ def train(
 ) -> None:
     """Train a module in English on a frozen backbone, on nothing or on top of a composition."""
     opt.one_of("--engine", engine, opt.ENGINES)
-    opt.one_of("--on-bad-row", on_bad_row, ("stop", "drop"))
     _not_both("--epochs", epochs, "--max-steps", max_steps)
     _not_both("--batch-size", batch_size, "--tokens-per-batch", tokens_per_batch)
     if len(tasks) > 1 and name is not None:

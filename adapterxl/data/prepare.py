@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ def prepare(
         raise DataError("There are no examples to prepare.")
     if max_length < 16:
         raise UsageError(f"max_length: found {max_length}, expected at least 16 tokens.")
-    make = {"classify": _classify, "tag": _tag, "span": _span, "choice": _choice}[kind]
+    make = _MAKERS[kind]
     items: list[Item] = []
     truncated = unlabelled = 0
     with tqdm(total=len(examples), desc="tokenising", unit="ex", disable=not progress, leave=False) as bar:
@@ -196,3 +196,6 @@ def _answer_tokens(offsets: np.ndarray, answers: Iterable[tuple[str, int]]) -> t
         last = inside[np.searchsorted(offsets[inside, 0], end, side="left") - 1]
         return (int(first), int(last)) if last >= first else (0, 0)
     return 0, 0
+
+
+_MAKERS: dict[str, Callable[..., _Made]] = {"classify": _classify, "tag": _tag, "span": _span, "choice": _choice}

@@ -32,9 +32,7 @@ class AdaptersEngine:
 
     name = "adapters"
 
-    def __init__(
-        self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False
-    ) -> None:
+    def __init__(self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False) -> None:
         import adapters
         from adapters.composition import Stack
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attention import packed_attention
 from ..backbone import Backbone
@@ -76,7 +77,7 @@ def embed(backbone: Backbone, batch: RaggedBatch) -> Tensor:
 
 def _layer(
     backbone: Backbone,
-    layer: nn.Module,
+    layer: Any,
     index: int,
     x: Tensor,
     batch: RaggedBatch,
@@ -84,30 +85,30 @@ def _layer(
     training: bool,
 ) -> Tensor:
     config = backbone.config
-    rate, attention_rate = (
-        (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
-    )
+    rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
     def site(name: str, inputs: Tensor) -> Tensor:
         outputs = layer.get_submodule(SITES[name])(inputs)
         return _by_group(plan, batch, lambda part, i, o: part.add(index, name, i, o), inputs, outputs)
 
-    def place(name: str, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
+    def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
         return _by_group(plan, batch, lambda part, r, o: part.adapt(index, name, o, r, norm), residual, z)
 
     query, key, value = (site(name, x) for name in ("query", "key", "value"))
     attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
     z = dropout(site("attention_output", attended), rate, training)
-    norm = layer.attention.output.LayerNorm  # type: ignore[union-attr]
-    x = norm(place("attention", z, x, norm) + x)  # type: ignore[operator]
+    norm = layer.attention.output.LayerNorm
+    x = norm(place("attention", z, x, norm) + x)
 
-    wide = layer.intermediate.intermediate_act_fn(site("ffn_up", x))  # type: ignore[union-attr, operator]
+    wide = layer.intermediate.intermediate_act_fn(site("ffn_up", x))
     z = dropout(site("ffn_down", wide), rate, training)
-    norm = layer.output.LayerNorm  # type: ignore[union-attr]
-    return norm(place("ffn", z, x, norm) + x)  # type: ignore[operator]
+    norm = layer.output.LayerNorm
+    return norm(place("ffn", z, x, norm) + x)
 
 
-def _by_group(plan: Plan, batch: RaggedBatch, step, inputs: Tensor, outputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def _by_group(
+    plan: Plan, batch: RaggedBatch, step: Callable[[Part, Tensor, Tensor], Tensor], inputs: Tensor, outputs: Tensor
+) -> Tensor:
     """Let each group's parts, one after another, work on that group's tokens only."""
     if len(plan) == 1:
         for part in plan[0]:

@@ -27,15 +27,15 @@ class PeftEngine:
 
     name = "peft"
 
-    def __init__(
-        self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False
-    ) -> None:
+    def __init__(self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False) -> None:
         import peft
 
         self.backbone, self.padded = backbone, padded
         lora = [part for part in (*frozen, *([new] if new is not None else [])) if isinstance(part, LoRAPart)]
         if len(lora) != len(frozen) + (new is not None):
-            raise EngineError("The peft engine runs LoRA only. Use --engine packed or --engine adapters for bottlenecks.")
+            raise EngineError(
+                "The peft engine runs LoRA only. Use --engine packed or --engine adapters for bottlenecks."
+            )
         self.model = share_structure(backbone.model)
         self.new = new if isinstance(new, LoRAPart) else None
         parts: dict[str, LoRAPart] = {}

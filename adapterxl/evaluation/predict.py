@@ -104,7 +104,11 @@ def _join(prepared: Prepared, found: Sequence[Any], labels: Sequence[str]) -> li
                     tags[word] = labels[tag]
             predictions.append(tags)
         elif isinstance(example, SpanExample):
-            spans = [SpanWindow(scores[:, 0], scores[:, 1], item.offsets) for item, scores in windows]
+            spans = [
+                SpanWindow(scores[:, 0], scores[:, 1], item.offsets)
+                for item, scores in windows
+                if item.offsets is not None
+            ]
             predictions.append(decode_span(example.context, spans, max_answer_length=MAX_ANSWER).text)
         elif isinstance(example, ClassifyExample):
             predictions.append(labels[windows[0][1]])

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..artifacts import TaskModule
 from ..artifacts.module import versions
 from ..backbone import Backbone
+from ..console import say
 from ..data.collate import cut_batches
-from ..data.examples import PairExample
 from ..data.prepare import prepare, text_rows
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
@@ -78,6 +78,10 @@ def evaluate(
     split = choose_split(task, source, split)
     chosen, expected = choose_languages(task, source, split, languages)
     origin = check_fit(subject, task, train_from)
+    if subject is not None:
+        say(subject.notes, show=progress)
+    if origin is not None:
+        say([f"'{subject.name if subject else ''}' was trained on {origin}, not on {task.name}."], show=progress)
     if out is not None and Path(out).suffix != ".json":
         raise UsageError(f"--out {out}: expected a name that ends in .json.")
     options: dict[str, Any] = {"limit": limit} if limit else {}
@@ -97,6 +101,7 @@ def evaluate(
     for language in bar:
         bar.set_postfix_str(language)
         loaded = source.load(task, split, language, on_bad_row=on_bad_row)
+        say((f"{language}: {warning}" for warning in loaded.warnings), show=progress)
         examples = loaded.examples[:limit]
         if head is None:
             assert layer is not None
@@ -184,7 +189,7 @@ def _retrieve(
     engine: Engine,
     on: Backbone,
     task: Task,
-    examples: Sequence[PairExample],
+    examples: Sequence[Any],
     split: str,
     language: str,
     layer: int,

@@ -90,9 +90,7 @@ class Bottleneck:
                     down = 0.02 * torch.randn(width, on.hidden, generator=generator, dtype=torch.float64)
                     up = 0.02 * torch.randn(on.hidden, width, generator=generator, dtype=torch.float64)
                 values = (down, torch.zeros(width), up, torch.zeros(on.hidden))
-                weights[layer, place] = {
-                    key: value.to(dtype) for key, value in zip(_WEIGHTS, values, strict=True)
-                }
+                weights[layer, place] = {key: value.to(dtype) for key, value in zip(_WEIGHTS, values, strict=True)}
         return BottleneckPart(name, self.variant, weights, dropout_p=self.dropout)
 
 

@@ -94,7 +94,9 @@ class Head(nn.Module):
                 module, end = name.rsplit(".", 1)
                 own = self.weights[_flat(module, end)]
                 if own.shape != tensor.shape:
-                    raise TaskError(f"Head weight {name}: found shape {tuple(tensor.shape)}, expected {tuple(own.shape)}.")
+                    raise TaskError(
+                        f"Head weight {name}: found shape {tuple(tensor.shape)}, expected {tuple(own.shape)}."
+                    )
                 own.copy_(tensor)
         return self
 
@@ -137,7 +139,7 @@ class ChoiceHead(Head):
         super().__init__(on, (), 1, "pooler.dense", "classifier")
 
 
-_HEADS: dict[str, type[Head]] = {head.kind: head for head in (ClassifyHead, TagHead, SpanHead, ChoiceHead)}  # type: ignore[type-abstract]
+_HEADS = {head.kind: head for head in (ClassifyHead, TagHead, SpanHead, ChoiceHead)}
 
 
 def make_head(kind: str, on: HeadSpace, labels: Sequence[str]) -> Head:

@@ -41,8 +41,8 @@ def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
         fresh = {digest: part for part in member.parts if (digest := part.digest()) not in parts}
         if not fresh:
             raise CompositionError(
-                f"'{member.name}' adds nothing: its parts are already there ({', '.join(p.name for p in parts.values())}). "
-                "Name each module once."
+                f"'{member.name}' adds nothing: its parts are already there "
+                f"({', '.join(part.name for part in parts.values())}). Name each module once."
             )
         parts |= fresh
     return tuple(parts.values())

@@ -253,9 +253,7 @@ class _Data:
         return difference(ours, theirs)
 
 
-def _group(
-    metric: str, primary: bool, columns: Sequence[Column], ordered: Sequence[Sequence[Scores]]
-) -> Group:
+def _group(metric: str, primary: bool, columns: Sequence[Column], ordered: Sequence[Sequence[Scores]]) -> Group:
     data = _Data(metric, columns, ordered)
     return Group(
         metric=metric,
@@ -267,9 +265,7 @@ def _group(
     )
 
 
-def best_of(
-    cells: Sequence[Estimate | None], pick: Callable[[Iterable[float]], float] = max
-) -> frozenset[int]:
+def best_of(cells: Sequence[Estimate | None], pick: Callable[[Iterable[float]], float] = max) -> frozenset[int]:
     """Positions of the best cells as a reader sees them (one decimal of a percent).
 
     None is best where a cell is missing or alone, as nothing was beaten.

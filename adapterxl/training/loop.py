@@ -55,7 +55,8 @@ class Loop:
         self.settings, self.rate, self.device, self.dev_score = settings, rate, device, dev_score
         self.folder, self.request = folder, request
         self.lengths = [item.tokens for item in items]
-        self.per_epoch = len(self._batches(0))
+        self._order, self._epoch = self._batches(0), 0
+        self.per_epoch = len(self._order)
         self.steps = count_steps(self.per_epoch, settings)
         self.parameters: dict[str, nn.Parameter] = {
             **{f"module.{name}": p for name, p in engine.parameters().items()},
@@ -137,7 +138,7 @@ class Loop:
         total, tokens, area = 0.0, 0, 0
         for micro in range(self.step * accumulation, (self.step + 1) * accumulation):
             epoch, position = divmod(micro, self.per_epoch)
-            if position == 0 or not hasattr(self, "_order") or self._epoch != epoch:
+            if self._epoch != epoch:
                 self._order, self._epoch = self._batches(epoch), epoch
             batch = collate(self.kind, [self.items[i] for i in self._order[position]], self.device)
             with self.accelerator.autocast():
@@ -190,7 +191,11 @@ class Loop:
     def _log(self, figures: dict[str, Any]) -> None:
         if self.folder is None:
             return
-        line = {"step": self.step, "epoch": round(self.step * self.settings.accumulation / self.per_epoch, 4), **figures}
+        line = {
+            "step": self.step,
+            "epoch": round(self.step * self.settings.accumulation / self.per_epoch, 4),
+            **figures,
+        }
         line["peak_memory_bytes"] = peak_memory(self.device)
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
@@ -199,7 +204,7 @@ class Loop:
     def _save(self) -> None:
         if self.folder is None:
             return
-        tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
+        tensors: dict[str, Tensor] = {f"parameter.{name}": p for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
@@ -230,10 +235,14 @@ class Loop:
             for name, parameter in self.parameters.items():
                 parameter.copy_(found.tensors[f"parameter.{name}"])
                 prefix = f"optimizer.{name}."
-                state = {key.removeprefix(prefix): t for key, t in found.tensors.items() if key.startswith(prefix)}
-                self.optimizer.state[parameter] = {key: t.to(t.device if key == "step" and t.device.type == "cpu"
-                                                             else parameter.device) for key, t in state.items()}  # fmt: skip
-        self.best_state = {k.removeprefix("best."): t.to(self.device) for k, t in found.tensors.items() if k.startswith("best.")}
+                self.optimizer.state[parameter] = {
+                    key.removeprefix(prefix): t.to(parameter.device)
+                    for key, t in found.tensors.items()
+                    if key.startswith(prefix)
+                }
+        self.best_state = {
+            k.removeprefix("best."): t.to(self.device) for k, t in found.tensors.items() if k.startswith("best.")
+        }
         torch.set_rng_state(found.tensors["random.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)

@@ -72,7 +72,11 @@ def estimate(
     speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
     lines = (
         ("task", f"{task}, from {origin}"),
-        ("rows", f"{len(rows.examples):,} ({len(lengths):,} items, {tokens:,} tokens, {rows.truncated:,} cut), {dev:,} dev rows"),
+        (
+            "rows",
+            f"{len(rows.examples):,} ({len(lengths):,} items, {tokens:,} tokens, {rows.truncated:,} cut)",
+        ),
+        ("dev rows", f"{dev:,}"),
         ("on top of", ", ".join(p.name for p in frozen) or "nothing"),
         ("steps", f"{steps:,} of about {batch} rows, learning rate up to {rate:g}, engine {engine}"),
         ("trained weights", f"{new:,} in the module, {head_size:,} in the head"),

@@ -17,6 +17,7 @@ from ..artifacts import HeadState, TaskModule
 from ..artifacts.module import check_name
 from ..artifacts.store import check_target, sha256
 from ..backbone import Backbone
+from ..console import say
 from ..data.examples import ChoiceExample, Example
 from ..data.prepare import Prepared, prepare
 from ..data.resolve import DataLike, TaskLike, resolve_task
@@ -48,7 +49,7 @@ class _Job:
     origin: list[str]
     digests: dict[str, str]
     dropped: int
-    warnings: list[str]
+    notes: list[str]
     method: Method | None
     settings: Settings
     on: Backbone
@@ -144,6 +145,7 @@ def train(
         check_target(out, overwrite)
         folder = _run_folder(out, resume, overwrite)
     job = _prepare(task, name=name, **arguments)  # type: ignore[arg-type]
+    say(job.notes, show=progress)
     with _seeded(job.settings.seed, on.device):
         result, figures = _fit(job, folder, resume, progress)
     if out is None:
@@ -293,6 +295,11 @@ def _prepare(
     loads = [source.load(trained_from, "train", language, on_bad_row=on_bad_row) for language in languages]
     rows = [example for loaded in loads for example in loaded.examples]
     digests = {file.path: file.sha256 for loaded in loads for file in loaded.files}
+    notes = [warning for loaded in loads for warning in loaded.warnings] + list(before.notes if before else ())
+    if trained_from.name != found.name:
+        notes.append(f"{found.name} is trained on the rows of {trained_from.name}.")
+    if dropped := sum(len(loaded.dropped) for loaded in loads):
+        notes.append(f"{dropped} bad rows of {trained_from.name} are left out.")
     dev: Sequence[Example]
     if "test" in splits and trained_from.source_language in splits.get("dev", ()):
         loaded = source.load(trained_from, "dev", trained_from.source_language, on_bad_row=on_bad_row)
@@ -301,6 +308,7 @@ def _prepare(
     else:
         # The only other labelled rows are those that results are reported on; nothing may be chosen by them.
         rows, dev = _hold_out(rows, settings)
+        notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
     if limit is not None:
         rows = list(_sample(rows, limit, settings.seed))
     if not rows:
@@ -314,8 +322,8 @@ def _prepare(
         dev=tuple(dev),
         origin=[loaded.origin for loaded in loads],
         digests=digests,
-        dropped=sum(len(loaded.dropped) for loaded in loads),
-        warnings=[warning for loaded in loads for warning in loaded.warnings],
+        dropped=dropped,
+        notes=notes,
         method=method,
         settings=settings,
         on=on,
@@ -373,7 +381,9 @@ def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     folder = out.with_name(f"{out.name}.run")
     if folder.exists() and not resume:
         if not overwrite:
-            raise UsageError(f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite.")
+            raise UsageError(
+                f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite."
+            )
         shutil.rmtree(folder)
     return folder
 

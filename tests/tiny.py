@@ -1,0 +1,104 @@
+"""Tiny random backbones for tests: folders as the hub would give them, tokenizer included, made on the spot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertForPreTraining, PreTrainedModel, XLMRobertaConfig, XLMRobertaForMaskedLM
+
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Pack my box with five dozen liquor jugs, she said.",
+    "A man is playing a guitar on the stage in London.",
+    "Nobody was in the house when the letter came.",
+    "Who wrote the book that you read in 1984?",
+    "The river is longer than the road to Vienna.",
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.",
+    "Der Hund schläft, und die Katze trinkt ihre Milch.",
+    "Wer hat das Buch geschrieben, das du gelesen hast?",
+    "El veloz murciélago hindú comía feliz cardillo y kiwi.",
+    "La niña bebe agua; el gato duerme en la casa.",
+    "Portez ce vieux whisky au juge blond qui fume.",
+    "L'eau est froide, mais le soleil brille.",
+    "Съешь же ещё этих мягких французских булок.",
+    "Кто написал эту книгу?",
+    "我喜欢读书。他们住在北京。",
+    "القطة تنام في البيت.",
+    "0 1 2 3 4 5 6 7 8 9 ( ) [ ] ' \" - : ; , . ! ?",
+)
+_SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+
+
+def make_tiny_xlmr(folder: Path) -> Path:
+    """A random XLM-R with its LM head, as published checkpoints have it, and a Unigram tokenizer."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.add_special_tokens(["<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+    _write_tokenizer(folder, tokenizer, names, {"tokenizer_class": "XLMRobertaTokenizer"})
+    config = XLMRobertaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        **_SIZE,
+    )
+    return _write_model(folder, XLMRobertaForMaskedLM(config))
+
+
+def make_tiny_bert(folder: Path) -> Path:
+    """A random BERT with pooler and pre-training heads, as mBERT is published, and a cased WordPiece tokenizer."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+    extra = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "strip_accents": False}
+    _write_tokenizer(folder, tokenizer, names, extra)
+    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=512, **_SIZE)
+    return _write_model(folder, BertForPreTraining(config))
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, names: dict[str, str], extra: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokens = {f"{name}_token": token for name, token in names.items()}
+    settings = {**tokens, "model_max_length": 512, "clean_up_tokenization_spaces": False, **extra}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps(tokens), encoding="utf-8")
+
+
+def _write_model(folder: Path, model: PreTrainedModel) -> Path:
+    """Fill every weight at random: zero biases and unit LayerNorms would hide a forgotten one."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim == 1:
+                weight.copy_((1.0 if name.endswith("LayerNorm.weight") else 0.0) + 0.2 * noise)
+            else:
+                weight.copy_(noise * (0.5 if "embeddings" in name else weight.shape[1] ** -0.5))
+    model.save_pretrained(folder)
+    return folder
