@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForPreTraining, PreTrainedModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 SENTENCES = (
@@ -34,15 +35,14 @@ _SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 
 def make_tiny_xlmr(folder: Path) -> Path:
     """A random XLM-R with its LM head, as published checkpoints have it, and a Unigram tokenizer."""
-    tokenizer = Tokenizer(models.Unigram())
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    starts, insides = _pieces()
+    # One score for all but a tie-break: the fewest pieces win.
+    scored = [(piece, -10 - 0.001 * i) for i, piece in enumerate(["▁", *(f"▁{start}" for start in starts), *insides])]
+    tokenizer = Tokenizer(models.Unigram([*((token, 0.0) for token in special), *scored], unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.add_special_tokens(["<mask>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
@@ -64,13 +64,13 @@ def make_tiny_xlmr(folder: Path) -> Path:
 
 def make_tiny_bert(folder: Path) -> Path:
     """A random BERT with pooler and pre-training heads, as mBERT is published, and a cased WordPiece tokenizer."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    starts, insides = _pieces()
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *starts, *(f"##{inside}" for inside in insides)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -79,6 +79,15 @@ def make_tiny_bert(folder: Path) -> Path:
     _write_tokenizer(folder, tokenizer, names, extra)
     config = BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=512, **_SIZE)
     return _write_model(folder, BertForPreTraining(config))
+
+
+def _pieces() -> tuple[list[str], list[str]]:
+    """Beginnings of the words of SENTENCES, and pieces from inside them. Trained vocabularies differ from run to run."""
+    words = sorted(set(re.findall(r"\w+|[^\w\s]", " ".join(SENTENCES))))
+    characters = set("".join(words))
+    starts = {word[:n] for word in words for n in (1, 2, 3)}
+    insides = {word[i : i + 2] for word in words for i in range(1, len(word))}
+    return sorted(starts | characters), sorted(insides | characters)
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, names: dict[str, str], extra: dict[str, object]) -> None:

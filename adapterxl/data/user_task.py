@@ -34,6 +34,7 @@ class _UserTask(Entry):
     label_aliases: dict[str, str] = Field(default_factory=dict)
     metric: str | None = None
     summary: str = ""
+    no_answer: bool = False
     max_length: Annotated[int, Field(ge=16, le=512)] | None = None
     source_language: LanguageCode = "en"
 
@@ -43,6 +44,8 @@ class _UserTask(Entry):
             raise ValueError(f"labels: missing; kind {self.kind} needs the list of labels")
         if self.kind not in ("classify", "tag") and self.labels:
             raise ValueError(f"labels: found {len(self.labels)}, but kind {self.kind} has none; leave them out")
+        if self.no_answer and self.kind != "span":
+            raise ValueError(f"no_answer: is for kind span, found kind {self.kind}; leave it out")
         twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if twice:
             raise ValueError(f"labels: '{twice[0]}' occurs twice")
@@ -81,6 +84,7 @@ def load_user_task(path: str | Path) -> tuple[Task, DataSource]:
         metrics=metrics,
         train_from=facts.train_from,
         label_aliases=facts.label_aliases,
+        no_answer=facts.no_answer,
         max_length=facts.max_length or (384 if facts.kind == "span" else 256),  # as the shipped tasks
         eval_split="test" if facts.test or not facts.dev else "dev",
         source_language=facts.source_language,

@@ -35,6 +35,7 @@ def predict(
     *,
     device: torch.device,
     tokens_per_batch: int = 8192,
+    no_answer_threshold: float | None = None,
     progress: str | None = None,
 ) -> list[Any]:
     """One prediction per example: a label, a list of tags (None where a word has no sub-word), an answer text,
@@ -42,6 +43,8 @@ def predict(
 
     Args:
         tokens_per_batch: Most tokens per forward; rows are taken in order of length.
+        no_answer_threshold: span: answer "" when the first token's score is above the best span's by more than
+            this; None: always answer.
         progress: Text of the progress bar; none when absent.
     """
     items = prepared.items
@@ -55,7 +58,7 @@ def predict(
             for index, result in zip(indices, _split(prepared.kind, scores, batch), strict=True):
                 found[index] = result
             bar.update(len(indices))
-    return _join(prepared, found, labels)
+    return _join(prepared, found, labels, no_answer_threshold)
 
 
 def gold_answers(examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
@@ -90,7 +93,9 @@ def _split(kind: str, scores: Tensor, batch: Batch) -> list[Any]:
     return [values[start : start + item.tokens] for start, item in zip(starts, batch.items, strict=True)]
 
 
-def _join(prepared: Prepared, found: Sequence[Any], labels: Sequence[str]) -> list[Any]:
+def _join(
+    prepared: Prepared, found: Sequence[Any], labels: Sequence[str], no_answer_threshold: float | None
+) -> list[Any]:
     """Put the windows of each example together."""
     by_example: list[list[tuple[Item, Any]]] = [[] for _ in prepared.examples]
     for item, result in zip(prepared.items, found, strict=True):
@@ -109,7 +114,10 @@ def _join(prepared: Prepared, found: Sequence[Any], labels: Sequence[str]) -> li
                 for item, scores in windows
                 if item.offsets is not None
             ]
-            predictions.append(decode_span(example.context, spans, max_answer_length=MAX_ANSWER).text)
+            answer = decode_span(
+                example.context, spans, max_answer_length=MAX_ANSWER, no_answer_threshold=no_answer_threshold
+            )
+            predictions.append(answer.text)
         elif isinstance(example, ClassifyExample):
             predictions.append(labels[windows[0][1]])
         else:

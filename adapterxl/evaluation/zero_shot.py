@@ -151,7 +151,15 @@ def _score(
     tokens_per_batch: int,
 ) -> tuple[list[Record], list[dict[str, Any]]]:
     prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
-    predictions = predict(engine, head, prepared, task.labels, device=on.device, tokens_per_batch=tokens_per_batch)
+    predictions = predict(
+        engine,
+        head,
+        prepared,
+        task.labels,
+        device=on.device,
+        tokens_per_batch=tokens_per_batch,
+        no_answer_threshold=0.0 if task.no_answer else None,
+    )
     golds = gold_answers(examples, task.labels)
     records = [
         Record(

@@ -155,18 +155,14 @@ def _with_variables(path: Path, content: dict[str, Any], changes: Sequence[str])
             return {key: put(item) for key, item in value.items()}
         if isinstance(value, list):
             return [put(item) for item in value]
-        return _VARIABLE.sub(known, value) if isinstance(value, str) else value
+        return _anchored(_VARIABLE.sub(known, value), here) if isinstance(value, str) else value
 
     def known(match: re.Match[str]) -> str:
         if match[1] not in values:
             raise UsageError(f"{path}: no variable '{match[1]}' in vars.{did_you_mean(match[1], values)}")
         return values[match[1]]
 
-    filled = {key: put(value) for key, value in content.items() if key != "vars"}
-    for key in ("base", "data"):
-        if isinstance(filled.get(key), str):
-            filled[key] = _anchored(filled[key], here)
-    return filled | {"vars": values}
+    return {key: put(value) for key, value in content.items() if key != "vars"} | {"vars": values}
 
 
 def _anchored(value: str, folder: Path) -> str:

@@ -111,6 +111,11 @@ def unroll(recipe: Recipe, out: Path) -> list[Step]:
     return steps
 
 
+def _short(task: str) -> str:
+    """A task's name; of a user's own task file, the file's."""
+    return Path(task).stem if task.endswith((".yaml", ".yml")) else task
+
+
 def _common(recipe: Recipe, seed: int) -> dict[str, Any]:
     return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, "seed": seed}
 
@@ -131,7 +136,7 @@ def _train_step(
         spec=spec,
         expression=spec.start,
         folders={used: folder / used for used in digests},
-        title=f"train {name}: {spec.task}, {kind} on {spec.start or 'nothing'}, seed {seed}",
+        title=f"train {name}: {_short(spec.task)}, {kind} on {spec.start or 'nothing'}, seed {seed}",
     )
 
 
@@ -141,7 +146,7 @@ def _evaluate_step(
     expression = None if text == "none" else text
     request = _common(recipe, seed) | spec.model_dump(mode="json") | {"module": text}
     request["built_on"] = _built_on(expression, digests)
-    stem = f"{re.sub('[^A-Za-z0-9_-]+', '-', text).strip('-')}.{spec.task}"
+    stem = f"{re.sub('[^A-Za-z0-9_-]+', '-', text).strip('-')}.{_short(spec.task)}"
     stem += f".{spec.split}" if spec.split else ""
     stem += f".layer{spec.layer}" if spec.layer is not None else ""
     stem += ".centered" if spec.center else ""
@@ -154,7 +159,7 @@ def _evaluate_step(
         spec=spec,
         expression=expression,
         folders={used: folder / used for used in digests},
-        title=f"evaluate {text} on {spec.task}, seed {seed}",
+        title=f"evaluate {text} on {_short(spec.task)}, seed {seed}",
     )
 
 

@@ -48,6 +48,7 @@ class Task:
         metrics: Names of metrics; the first is the primary one.
         train_from: The task whose English training data is used when this one has none.
         label_aliases: Other spellings found in files -> label.
+        no_answer: span: questions may have no answer in their context, so "" is a possible prediction.
         max_length: Tokens per row, with the special ones.
         eval_split: The split that `evaluate` reads unless told otherwise (the index may hold only the other one).
         licence: Short licence note.
@@ -63,6 +64,7 @@ class Task:
     metrics: tuple[str, ...] = ()
     train_from: str | None = None
     label_aliases: Mapping[str, str] = field(default_factory=dict)
+    no_answer: bool = False
     max_length: int = 256
     eval_split: Literal["dev", "test"] = "test"
     source_language: str = "en"
