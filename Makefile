@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SHARED := $(abspath $(or $(ADAPTERXL_SHARED),../shared))
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean data
 
 # torch first: a failed or slow download of the largest package is then seen at once.
 $(STAMP): pyproject.toml constraints.txt
@@ -13,9 +13,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
-demo: $(STAMP)
+# Before anything is installed: without the data there is nothing to show.
+data:
 	@test -d "$(SHARED)/models/xlmr-mini" -a -d "$(SHARED)/data" || { \
 	  echo "error: no models/xlmr-mini and data in $(SHARED): set ADAPTERXL_SHARED to the folder that holds them" >&2; exit 1; }
+
+demo: data $(STAMP)
 	ADAPTERXL_SHARED="$(SHARED)" HF_HUB_OFFLINE=1 $(BIN)/adapterxl run recipes/demo.yaml --out out/demo
 	@echo "report: out/demo/report.html"
 

@@ -17,6 +17,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DEVICES = ("auto", "cpu", "cuda")
 _WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
            "special_tokens_map.json", "sentencepiece.bpe.model", "vocab.txt")  # fmt: skip
+_TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt")
 
 # Keys of a base's config.json that describe its numbers. Everything else (attention implementation,
 # auto_map, quantisation, custom code) is dropped: a config file must not choose what code runs.
@@ -25,6 +26,8 @@ _CONFIG_KEYS = frozenset(
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size initializer_range layer_norm_eps "
     "pad_token_id bos_token_id eos_token_id position_embedding_type classifier_dropout".split()
 )
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+          "max_position_embeddings", "type_vocab_size")  # fmt: skip
 
 
 class Backbone:
@@ -132,7 +135,24 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise BackboneError(
             f"{path}: position_embedding_type: found {config['position_embedding_type']!r}, expected 'absolute'."
         )
+    _check_numbers(path, config)
     return {"model_type": found} | {key: config[key] for key in sorted(_CONFIG_KEYS & config.keys())}
+
+
+def _check_numbers(path: Path, config: dict[str, Any]) -> None:
+    """transformers takes any value here, and fails much later or not at all."""
+    for key in _SIZES:
+        if key in config and (type(config[key]) is not int or config[key] < 1):
+            raise BackboneError(f"{path}: {key}: found {config[key]!r}, expected a whole number from 1.")
+    pad: Any = config.get("pad_token_id", 0)
+    if type(pad) is not int or pad < 0:
+        raise BackboneError(f"{path}: pad_token_id: found {pad!r}, expected a whole number from 0.")
+    for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "layer_norm_eps"):
+        value: Any = config.get(key)
+        if value is None and (key not in config or key == "classifier_dropout"):
+            continue
+        if type(value) not in (int, float) or not 0 <= value < 1:
+            raise BackboneError(f"{path}: {key}: found {value!r}, expected a number from 0 to below 1.")
 
 
 _CLASSES = {
@@ -143,12 +163,15 @@ _CLASSES = {
 
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     import transformers
+    from safetensors import SafetensorError
 
     values = read_config(folder)
     weight_files(folder)  # fails with the reason before transformers tries anything else
     config_class, model_class, tokenizer_class = (
         getattr(transformers, name) for name in _CLASSES[values.pop("model_type")]
     )
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise BackboneError(f"{folder}: no tokenizer; expected one of {', '.join(_TOKENIZERS)}.")
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # the unused LM head is no news to anyone
     try:
@@ -163,13 +186,19 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             local_files_only=True,
         )
         tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise BackboneError(f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0]}).") from error
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError, SafetensorError) as error:
+        raise BackboneError(f"{folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]}).") from error
     finally:
         transformers.logging.set_verbosity(level)
     missing = list(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if missing:
         raise BackboneError(f"{folder}: {len(missing)} weights are missing or of another shape, first: {missing[0]}.")
+    # Fewer layers in the config than in the file would run without a word, and not as the fingerprint says.
+    beyond = sorted(name for name in map(_bare, info["unexpected_keys"]) if _is_encoder(name))
+    if beyond:
+        raise BackboneError(
+            f"{folder}: config.json does not describe these weights: {len(beyond)} have no place, first: {beyond[0]}."
+        )
     model.eval().requires_grad_(False)
     return model, tokenizer
 
@@ -180,7 +209,11 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BackboneError(f"{index}: not an index of safetensors files ({reason}).") from error
         files = [folder / name for name in names if Path(name).name == name]
         absent = [file.name for file in files if not file.is_file()]
         if files and not absent:
@@ -198,11 +231,13 @@ def fingerprint(folder: Path) -> str:
     for file in weight_files(folder):
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(size))
-        for name, entry in header.items():
-            bare = name.removeprefix("roberta.").removeprefix("bert.")
-            # position_ids is a buffer that only old checkpoints store; it is not a weight.
-            if bare.startswith(("embeddings.", "encoder.")) and bare != "embeddings.position_ids":
+            try:
+                header = json.loads(stream.read(min(size, file.stat().st_size)))
+                found = [(_bare(name), entry) for name, entry in header.items()]
+            except (ValueError, AttributeError) as error:
+                raise BackboneError(f"{file}: not a safetensors file, or cut inside its header ({error}).") from error
+        for bare, entry in found:
+            if _is_encoder(bare):
                 begin, end = entry["data_offsets"]
                 entries.append((bare, entry["dtype"], entry["shape"], file, 8 + size + begin, end - begin))
     digest = hashlib.sha256()
@@ -217,6 +252,15 @@ def fingerprint(folder: Path) -> str:
                 digest.update(block)
                 count -= len(block)
     return digest.hexdigest()
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("roberta.").removeprefix("bert.")
+
+
+def _is_encoder(bare: str) -> bool:
+    """Whether a tensor belongs to what we run. position_ids is a buffer that only old checkpoints store."""
+    return bare.startswith(("embeddings.", "encoder.")) and bare != "embeddings.position_ids"
 
 
 def share_structure(model: nn.Module) -> Any:

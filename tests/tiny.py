@@ -1,14 +1,19 @@
-"""Tiny random backbones for tests: folders as the hub would give them, tokenizer included, made on the spot."""
+"""Tiny random backbones for tests, as folders with a tokenizer, and what tests hang on them: rows, parts, distances."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForPreTraining, PreTrainedModel, XLMRobertaConfig, XLMRobertaForMaskedLM
+
+from adapterxl.backbone import Backbone
+from adapterxl.modules import LoRAPart, Method, Part
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -82,7 +87,7 @@ def make_tiny_bert(folder: Path) -> Path:
 
 
 def _pieces() -> tuple[list[str], list[str]]:
-    """Beginnings of the words of SENTENCES, and pieces from inside them. Trained vocabularies differ from run to run."""
+    """Beginnings of the words of SENTENCES, and pieces of their insides; a trainer's choice differs from run to run."""
     words = sorted(set(re.findall(r"\w+|[^\w\s]", " ".join(SENTENCES))))
     characters = set("".join(words))
     starts = {word[:n] for word in words for n in (1, 2, 3)}
@@ -111,3 +116,42 @@ def _write_model(folder: Path, model: PreTrainedModel) -> Path:
                 weight.copy_(noise * (0.5 if "embeddings" in name else weight.shape[1] ** -0.5))
     model.save_pretrained(folder)
     return folder
+
+
+@cache
+def backbone(folder: Path, dtype: str = "fp64") -> Backbone:
+    """The backbone in a folder on the CPU; one object for all tests of a process, as nothing may change it."""
+    return Backbone(folder, dtype=dtype, device="cpu")
+
+
+def random_rows(lengths: Sequence[int], on: Backbone, seed: int = 0) -> list[list[int]]:
+    """Rows of exactly these lengths: random words, with the special tokens around them where there is room."""
+    generator = torch.Generator().manual_seed(seed)
+    first, last = on.tokenizer.cls_token_id, on.tokenizer.sep_token_id
+    rows = []
+    for length in lengths:
+        words = torch.randint(5, on.config.vocab_size - 1, (length,), generator=generator).tolist()
+        rows.append([first, *words[1:-1], last] if length > 1 else [first])
+    return rows
+
+
+def random_part(method: Method, on: Backbone, seed: int = 0, name: str = "part") -> Part:
+    """A new part with noise on every weight, as a trained one has: fresh ones start as (nearly) nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    part = method.build(name, on, generator, on.dtype)
+    with torch.no_grad():
+        for weight in part.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator).to(weight.dtype))
+    return part
+
+
+def frozen(part: Part) -> Part:
+    """A part as compositions hold it: without gradients, a LoRA's scale folded in."""
+    return (part.folded() if isinstance(part, LoRAPart) else part).requires_grad_(False)
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, relative to the root mean square of what was expected."""
+    found, expected = found.detach().double(), expected.detach().double()
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.square().mean().sqrt())

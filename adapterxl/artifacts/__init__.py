@@ -6,7 +6,8 @@ from pathlib import Path
 
 from . import adapterhub_layout, peft_layout
 from .manifest import Manifest, read_manifest
-from .module import HeadState, TaskModule, load
+from .module import HeadState, TaskModule
+from .reading import load
 
 __all__ = ["HeadState", "Manifest", "TaskModule", "adapterhub_layout", "inspect", "load", "peft_layout",
            "read_manifest"]  # fmt: skip

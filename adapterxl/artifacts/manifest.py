@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArtifactError
 from .store import MANIFEST
 
 Layout = Literal["peft", "adapterhub", "adapterhub-setup", "adapterxl"]
+
+
+def _inside(name: str) -> str:
+    """A file name relative to the folder, in its one plain spelling."""
+    if name != str(PurePosixPath(name)) or name.startswith(("/", ".")) or ".." in name.split("/") or "\\" in name:
+        raise ValueError("expected the name of a file inside the folder")
+    return name
+
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, AfterValidator(_inside)]
+SiteKey = Annotated[str, Field(pattern="^[0-9]{1,4}[.][a-z_]+$")]
 
 
 class _Strict(BaseModel):
@@ -22,7 +34,7 @@ class FileEntry(_Strict):
     """Size in bytes and sha256 of one file."""
 
     size: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Digest
 
 
 class BaseEntry(_Strict):
@@ -31,10 +43,10 @@ class BaseEntry(_Strict):
     name: str
     id: str | None
     revision: str | None
-    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
-    model_type: str
-    hidden_size: int
-    layers: int
+    fingerprint: Digest
+    model_type: Literal["xlm-roberta", "bert"]
+    hidden_size: int = Field(ge=1)
+    layers: int = Field(ge=1)
 
 
 class PartEntry(_Strict):
@@ -47,20 +59,21 @@ class PartEntry(_Strict):
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
     task: str
     kind: Literal["lora", "bottleneck"]
-    digest: str
-    trained_on: tuple[str, ...] = ()
+    digest: Digest
+    trained_on: tuple[Digest, ...] = ()
     settings: dict[str, Any]
     where: str
-    ranks: dict[str, tuple[int, int]] | None = None
+    ranks: dict[SiteKey, tuple[int, int]] | None = None
     adapter: str | None = None
 
 
 class HeadEntry(_Strict):
-    """The head: its kind, its labels, its file, and the file's key for each of its tensors."""
+    """The head: its kind, its labels, its digest, its file, and the file's key for each of its tensors."""
 
-    kind: str
+    kind: Literal["classify", "tag", "span", "choice"]
     labels: tuple[str, ...]
-    file: str
+    digest: Digest
+    file: FileName
     keys: dict[str, str]
 
 
@@ -80,7 +93,7 @@ class Manifest(_Strict):
     training: dict[str, Any]
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
 
     def dump(self) -> bytes:
         """Canonical JSON: sorted keys, UTF-8, one trailing newline."""

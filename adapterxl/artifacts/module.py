@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import ArtifactError, CompositionError, UsageError
 from ..modules import BottleneckPart, Head, LoRAPart, Part, make_head
 from ..modules.heads import HeadSpace
-from ..modules.lora import concatenate, cut
+from ..modules.lora import concatenate
 from . import adapterhub_layout, peft_layout, store
-from .manifest import BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry, read_manifest
+from .manifest import BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PACKAGES = ("torch", "transformers", "peft", "adapters", "safetensors")
@@ -35,6 +33,10 @@ class HeadState:
     kind: str
     labels: tuple[str, ...]
     tensors: Mapping[str, Tensor]
+
+    def digest(self) -> str:
+        """sha256 over kind, labels and tensors."""
+        return store.sha256(json.dumps([self.kind, self.labels, store.sha256(_bytes(self.tensors))]).encode())
 
     def build(self, on: HeadSpace) -> Head:
         """The head, ready to run."""
@@ -83,7 +85,7 @@ class TaskModule:
         """sha256 over the base, the parts in order and the head."""
         content: list[Any] = [self.base["fingerprint"], [part.digest() for part in self.parts]]
         if self.head is not None:
-            content += [self.head.kind, self.head.labels, store.sha256(_bytes(self.head.tensors))]
+            content.append(self.head.digest())
         return store.sha256(json.dumps(content).encode())
 
     def size(self) -> int:
@@ -135,51 +137,6 @@ class TaskModule:
         return files, manifest
 
 
-def load(folder: str | Path) -> TaskModule:
-    """Read a module folder; every file is compared with its digest in the manifest.
-
-    Raises:
-        ArtifactError: If the folder is not a module folder, or something in it is missing or different.
-    """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    cache: dict[str, dict[str, Tensor]] = {}
-
-    def tensors(name: str) -> dict[str, Tensor]:
-        if name not in cache:
-            if name not in manifest.files:
-                raise ArtifactError(f"{folder / store.MANIFEST}: files: {name} is used but not listed.")
-            data = store.read(folder, name, manifest.files[name].model_dump())
-            try:
-                cache[name] = load_tensors(data)
-            except SafetensorError as error:
-                raise ArtifactError(f"{folder / name}: not safetensors ({error}).") from error
-        return dict(cache[name])
-
-    head = None
-    if manifest.head is not None:
-        found = tensors(manifest.head.file)
-        absent = [key for key in manifest.head.keys.values() if key not in found]
-        if absent:
-            raise ArtifactError(f"{folder / manifest.head.file}: head weight {absent[0]} is missing.")
-        weights = {ours: found[key] for ours, key in manifest.head.keys.items()}
-        head = HeadState(manifest.head.kind, manifest.head.labels, weights)
-    parts = tuple(_read_part(folder, manifest, entry, tensors) for entry in manifest.parts)
-    return TaskModule(
-        name=manifest.name,
-        task=manifest.task,
-        kind=manifest.kind,
-        parts=parts,
-        head=head,
-        base=manifest.base.model_dump(),
-        operator=manifest.operator,
-        composition=manifest.composition,
-        training=manifest.training,
-        notes=manifest.notes,
-        path=folder,
-    )
-
-
 def check_name(name: str) -> str:
     """A module's name, or a UsageError; it becomes part of file names and tensor keys."""
     if not _NAME.fullmatch(name):
@@ -194,7 +151,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
         candidate, number = name, 1
         while candidate in given:
             number += 1
-            candidate = f"{name}_{number}"
+            candidate = f"{name[:58]}_{number}"
         given.append(candidate)
     return given
 
@@ -325,32 +282,8 @@ def _entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
 def _head_entry(module: TaskModule, file: str, keys: dict[str, str]) -> HeadEntry | None:
     if module.head is None:
         return None
-    return HeadEntry(kind=module.head.kind, labels=module.head.labels, file=file, keys=keys)
-
-
-def _read_part(folder: Path, manifest: Manifest, entry: PartEntry, tensors: Any) -> Part:
-    under = "" if entry.where == "." else f"{entry.where}/"
-    model_type = manifest.base.model_type
-    if entry.kind == "lora":
-        file = under + peft_layout.WEIGHTS
-        found = tensors(file)
-        with_head = manifest.head is not None and manifest.head.file == file
-        if with_head and manifest.head is not None:
-            for key in manifest.head.keys.values():
-                found.pop(key)
-        whole = peft_layout.parse(found, model_type, with_head, str(folder / file))
-        part: Part = cut(whole, entry.ranks or {}, entry.name)
-    else:
-        file = under + adapterhub_layout.WEIGHTS
-        variant = str(entry.settings.get("variant"))
-        part = adapterhub_layout.parse(tensors(file), entry.adapter or "", variant, model_type, str(folder / file))
-    part.name, part.task, part.trained_on = entry.name, entry.task, entry.trained_on
-    if part.digest() != entry.digest:
-        raise ArtifactError(
-            f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs)."
-        )
-    part.requires_grad_(False)
-    return part
+    head = module.head
+    return HeadEntry(kind=head.kind, labels=head.labels, digest=head.digest(), file=file, keys=keys)  # type: ignore[arg-type]
 
 
 def _bytes(named: Mapping[str, Tensor]) -> bytes:

@@ -28,9 +28,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
         ArtifactError: If `folder` exists and is not an empty folder, and is not a module folder that may be
             overwritten.
     """
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists() or folder.is_symlink():
+    if folder.is_symlink():
+        raise ArtifactError(f"{folder}: is a link. Give the folder itself as --out.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         if not (folder / MANIFEST).is_file():
             raise ArtifactError(
                 f"{folder}: exists and is not a module folder; it is left as it is. Give another --out."
@@ -38,6 +38,8 @@ def check_target(folder: Path, overwrite: bool) -> None:
         if not overwrite:
             raise ArtifactError(f"{folder}: already holds a module. Give another --out, or --overwrite to replace it.")
     parent = _existing_parent(folder)
+    if not parent.is_dir():
+        raise ArtifactError(f"{parent}: is a file, so '{folder.name}' cannot be written below it. Give another --out.")
     if not os.access(parent, os.W_OK):
         raise ArtifactError(f"{parent}: cannot be written to. Give another --out.")
 
@@ -46,13 +48,15 @@ def publish(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -
     """Write `files` (relative name -> content) as `folder`: all of them, or nothing.
 
     They are written and synced in a hidden folder beside the target, which then takes the target's name.
-    The manifest is written last, so a folder without one was never whole.
+    The manifest is written last, so a folder without one was never whole. On an error or interruption the
+    target is what it was before.
     """
     folder = folder.absolute()
     check_target(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.parent / f".{folder.name}.tmp-{uuid.uuid4().hex}"
+    old = folder.parent / f".{folder.name}.old-{uuid.uuid4().hex}"
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: (name == MANIFEST, name)):
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,16 +65,15 @@ def publish(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -
                 stream.flush()
                 os.fsync(stream.fileno())
         if folder.exists():
-            old = folder.parent / f".{folder.name}.old-{uuid.uuid4().hex}"
-            folder.rename(old)
-            staged.rename(folder)
-            shutil.rmtree(old)
-        else:
-            staged.rename(folder)
+            os.rename(folder, old)
+        os.rename(staged, folder)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error}). Nothing was changed.") from error
     finally:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
         shutil.rmtree(staged, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     descriptor = os.open(folder.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,7 +88,7 @@ def read(folder: Path, name: str, expected: Mapping[str, object] | None = None) 
         ArtifactError: If it is missing, is not a regular file inside the folder, or differs.
     """
     path = folder / name
-    if path.is_symlink() or not path.is_file():
+    if path.resolve() != folder.resolve() / name or not path.is_file():
         raise ArtifactError(f"{path}: not found (or not a regular file); the module folder is not whole.")
     data = path.read_bytes()
     if expected is not None:

@@ -103,8 +103,10 @@ def text_rows(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[lis
 _Made = tuple[list[Item], int, int]
 
 
-def _types(encoding: Any) -> list[int]:
-    return list(encoding.type_ids)
+def _types(encoding: Any, tokenizer: Any) -> list[int]:
+    """Segment ids; all zero for models without segments, whatever the tokenizer gives further windows."""
+    segments = "token_type_ids" in tokenizer.model_input_names
+    return list(encoding.type_ids) if segments else [0] * len(encoding.ids)
 
 
 def _classify(chunk: Sequence[ClassifyExample], start: int, tokenizer: Any, max_length: int) -> _Made:
@@ -113,7 +115,7 @@ def _classify(chunk: Sequence[ClassifyExample], start: int, tokenizer: Any, max_
     paired = any(example.text_pair is not None for example in chunk)
     encoded = tokenizer(texts, pairs if paired else None, truncation="longest_first", max_length=max_length)
     items = [
-        Item(start + i, [encoding.ids], [_types(encoding)], chunk[i].label)
+        Item(start + i, [encoding.ids], [_types(encoding, tokenizer)], chunk[i].label)
         for i, encoding in enumerate(encoded.encodings)
     ]
     return items, sum(bool(encoding.overflowing) for encoding in encoded.encodings), 0
@@ -127,7 +129,7 @@ def _choice(chunk: Sequence[ChoiceExample], start: int, tokenizer: Any, max_leng
     for i, example in enumerate(chunk):
         mine = [next(encodings) for _ in example.choices]
         cut += any(encoding.overflowing for encoding in mine)
-        items.append(Item(start + i, [list(e.ids) for e in mine], [_types(e) for e in mine], example.label))
+        items.append(Item(start + i, [list(e.ids) for e in mine], [_types(e, tokenizer) for e in mine], example.label))
     return items, cut, 0
 
 
@@ -150,8 +152,10 @@ def _tag(chunk: Sequence[TagExample], start: int, tokenizer: Any, max_length: in
                 labelled[i].add(word)
                 positions.append(position)
                 words.append(word)
+        if not words:  # nothing to learn from or to predict
+            continue
         tags = [chunk[i].tags[word] for word in words]
-        items.append(Item(start + i, [list(encoding.ids)], [_types(encoding)], tags, positions, words))
+        items.append(Item(start + i, [list(encoding.ids)], [_types(encoding, tokenizer)], tags, positions, words))
     missing = sum(len(example.words) - len(found) for example, found in zip(chunk, labelled, strict=True))
     return items, 0, missing
 
@@ -170,8 +174,9 @@ def _span(chunk: Sequence[SpanExample], start: int, tokenizer: Any, max_length: 
     for encoding, i in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True):
         inside = np.array([owner == 1 for owner in encoding.sequence_ids])
         offsets = np.where(inside[:, None], np.array(encoding.offsets), -1)
+        _skip_spaces(offsets, chunk[i].context)
         target = _answer_tokens(offsets, chunk[i].answers)
-        items.append(Item(start + i, [list(encoding.ids)], [_types(encoding)], target, offsets=offsets))
+        items.append(Item(start + i, [list(encoding.ids)], [_types(encoding, tokenizer)], target, offsets=offsets))
     return items, cut, 0
 
 
@@ -183,6 +188,14 @@ def _short_questions(questions: Sequence[str], tokenizer: Any) -> tuple[list[str
             question, cut = question[: encoding.offsets[MAX_QUESTION - 1][1]], cut + 1
         short.append(question)
     return short, cut
+
+
+def _skip_spaces(offsets: np.ndarray, context: str) -> None:
+    """Move the start of tokens past spaces: XLM-R's pieces own the space before them, which no answer begins with."""
+    for token, (begin, end) in enumerate(offsets.tolist()):
+        while 0 <= begin < end and context[begin].isspace():
+            begin += 1
+        offsets[token, 0] = begin
 
 
 def _answer_tokens(offsets: np.ndarray, answers: Iterable[tuple[str, int]]) -> tuple[int, int]:

@@ -125,6 +125,8 @@ def _adapters_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
             info: dict[str, Any] = {}
             name = model.load_adapter(str(folder), use_safetensors=True, loading_info=info)
             model.set_active_adapters(name)
+        if module.head is None:
+            model.active_head = None  # a base with an LM head, as published, would otherwise answer with it
         assert isinstance(model, transformers.PreTrainedModel)
         return model.to(on.dtype).to(on.device).eval()
 

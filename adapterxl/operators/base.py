@@ -38,6 +38,8 @@ def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
     """
     parts: dict[str, Part] = {}
     for member in members:
+        if not member.parts:
+            raise CompositionError(f"'{member.name}' has nothing to combine: it is a head alone. Leave it out.")
         fresh = {digest: part for part in member.parts if (digest := part.digest()) not in parts}
         if not fresh:
             raise CompositionError(

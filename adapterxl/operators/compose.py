@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..artifacts.module import TaskModule, load
+from ..artifacts.module import TaskModule, check_name
+from ..artifacts.reading import load
 from ..errors import CompositionError, did_you_mean
 from .base import order_notes
 from .expression import OPERATORS, Expression, Leaf, Member, as_member
@@ -31,6 +32,8 @@ def compose(
     Raises:
         CompositionError: If a member is missing, was trained on another backbone, or cannot take part.
     """
+    if name is not None:
+        check_name(name)
     member = as_member(expression)
     if isinstance(member, Leaf):
         return _leaf(member, known or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +26,15 @@ class Leaf:
     reference: str
     module: TaskModule | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if '"' in self.reference and "'" in self.reference:
+            raise CompositionError(f"Module {self.reference}: a name cannot hold both kinds of quotes. Rename it.")
+
     def __str__(self) -> str:
-        return self.reference if re.fullmatch(r"[\w.-]+", self.reference) else f'"{self.reference}"'
+        if re.fullmatch(r"[\w.-]+", self.reference):
+            return self.reference
+        quote = "'" if '"' in self.reference else '"'
+        return f"{quote}{self.reference}{quote}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,13 @@ def stack(*members: Member) -> Expression:
 
 
 def as_member(member: Member) -> Expression | Leaf:
-    """A module, a folder, a name or an expression as a member; text with brackets is parsed."""
+    """A module, a folder, a name or an expression as a member; text with brackets or quotes is parsed."""
     if isinstance(member, Expression | Leaf):
         return member
     if isinstance(member, TaskModule):
         return Leaf(member.name, member)
-    if isinstance(member, str) and "(" in member and not Path(member).exists():
+    # os.path.exists, because Path.exists fails on a text that is too long for a file name
+    if isinstance(member, str) and ("(" in member or member[:1] in ("'", '"')) and not os.path.exists(member):
         return parse(member)
     return Leaf(str(member))
 

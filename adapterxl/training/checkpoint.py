@@ -75,7 +75,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             data = (path / _TENSORS).read_bytes()
             if sha256(data) == state["sha256"]:
                 return Checkpoint(int(state["step"]), load(data), state["values"])
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             continue  # cut by a crash: an older one may be whole, and if none is, that is said below
     if candidates:
         raise TrainingError(f"{folder}: no checkpoint there is whole. Train again with --overwrite.")

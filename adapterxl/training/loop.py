@@ -55,9 +55,8 @@ class Loop:
         self.settings, self.rate, self.device, self.dev_score = settings, rate, device, dev_score
         self.folder, self.request = folder, request
         self.lengths = [item.tokens for item in items]
-        self._order, self._epoch = self._batches(0), 0
-        self.per_epoch = len(self._order)
-        self.steps = count_steps(self.per_epoch, settings)
+        self.batches = Batches(self.lengths, settings)
+        self.steps = count_steps(self.batches, settings)
         self.parameters: dict[str, nn.Parameter] = {
             **{f"module.{name}": p for name, p in engine.parameters().items()},
             **{f"head.{name}": p for name, p in head.named_parameters()},
@@ -77,6 +76,9 @@ class Loop:
         self.best_state: dict[str, Tensor] = {}
         self.seconds = 0.0
         self.tokens = 0
+        self.scored = 0  # the last step whose dev score was looked at
+        # False while parameters are being changed, when no state may be kept.
+        self._whole = True
 
     def run(self, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
         """Train to the end (or to the early stop) and give figures of the run.
@@ -86,20 +88,26 @@ class Loop:
         """
         if resume:
             self._take_up()
+        self._random = _random_states(self.device)
         started, before = time.monotonic(), self.seconds
         every = self.settings.eval_every or (max(1, self.steps // 10) if self.settings.patience else None)
+
+        def dev_is_due() -> bool:
+            due = every is not None and (self.step % every == 0 or self.step == self.steps)
+            return due and self.dev_score is not None and self.scored < self.step
+
         bar = tqdm(total=self.steps, initial=self.step, desc="training", unit="step", disable=not progress)
         stopped = False
         try:
+            stopped = dev_is_due() and self._dev()  # an interruption may have come between step and score
             while self.step < self.steps and not stopped:
                 figures = self._one_step()
-                self.step += 1
                 self.seconds = before + time.monotonic() - started
                 bar.update(1)
                 bar.set_postfix(loss=f"{figures['loss']:.3f}", tok_s=f"{figures['tokens_per_second']:.0f}")
                 if self.step % self.settings.log_every == 0 or self.step == self.steps:
                     self._log(figures)
-                if every and self.dev_score is not None and (self.step % every == 0 or self.step == self.steps):
+                if dev_is_due():
                     stopped = self._dev()
                 if self.step % self.settings.checkpoint_every == 0 and self.step < self.steps and not stopped:
                     self._save()
@@ -120,27 +128,16 @@ class Loop:
             **({"best_step": self.best_step} if self.best_state else {}),
         }
 
-    def _batches(self, epoch: int) -> list[list[int]]:
-        return epoch_batches(
-            self.lengths,
-            batch_size=self.settings.batch_size,
-            tokens_per_batch=self.settings.tokens_per_batch,
-            seed=self.settings.seed,
-            epoch=epoch,
-        )
-
     def _one_step(self) -> dict[str, Any]:
         clock = time.monotonic()
+        self._random = _random_states(self.device)
         rate = self.settings.rate_at(self.step, self.steps, self.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         accumulation = self.settings.accumulation
         total, tokens, area = 0.0, 0, 0
         for micro in range(self.step * accumulation, (self.step + 1) * accumulation):
-            epoch, position = divmod(micro, self.per_epoch)
-            if self._epoch != epoch:
-                self._order, self._epoch = self._batches(epoch), epoch
-            batch = collate(self.kind, [self.items[i] for i in self._order[position]], self.device)
+            batch = collate(self.kind, [self.items[i] for i in self.batches[micro]], self.device)
             with self.accelerator.autocast():
                 scores = head_scores(self.engine, self.head, batch, training=True)
                 loss = row_losses(self.kind, scores, batch.ragged, batch.targets) / accumulation
@@ -153,9 +150,13 @@ class Loop:
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
         if not math.isfinite(norm):
             raise self._not_finite("gradient norm", norm)
+        self._whole = False
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.tokens += tokens
+        self.step += 1
+        self._random = _random_states(self.device)
+        self._whole = True
         return {
             "loss": total,
             "lr": rate,
@@ -179,6 +180,7 @@ class Loop:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             score = self.dev_score()
         self._log({"dev_score": score})
+        self.scored = self.step
         if self.settings.patience is None:
             return False
         if self.best is None or score > self.best:
@@ -193,7 +195,7 @@ class Loop:
             return
         line = {
             "step": self.step,
-            "epoch": round(self.step * self.settings.accumulation / self.per_epoch, 4),
+            "epoch": round(self.batches.epochs_before(self.step * self.settings.accumulation), 4),
             **figures,
         }
         line["peak_memory_bytes"] = peak_memory(self.device)
@@ -202,18 +204,19 @@ class Loop:
             stream.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
-        if self.folder is None:
+        """Keep the state after `step` steps; not while it is being changed: then an earlier checkpoint counts."""
+        if self.folder is None or not self._whole:
             return
         tensors: dict[str, Tensor] = {f"parameter.{name}": p for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        # Of the last whole step: a step that broke off has already drawn its dropout masks.
+        tensors |= {f"random.{device}": state for device, state in self._random.items()}
         values = {
             "request": self.request,
+            "scored": self.scored,
             "best": self.best,
             "best_step": self.best_step,
             "stale": self.stale,
@@ -225,6 +228,8 @@ class Loop:
     def _take_up(self) -> None:
         found = None if self.folder is None else read_checkpoint(self.folder / "checkpoints")
         if found is None:
+            if self.folder is not None:
+                _cut_log(self.folder / "log.jsonl", 0)
             return
         if found.values["request"] != self.request:
             raise TrainingError(
@@ -247,23 +252,82 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
         self.step, self.best, self.stale = found.step, found.values["best"], found.values["stale"]
-        self.best_step, self.seconds, self.tokens = (found.values[key] for key in ("best_step", "seconds", "tokens"))
+        self.scored, self.best_step = found.values["scored"], found.values["best_step"]
+        self.seconds, self.tokens = found.values["seconds"], found.values["tokens"]
         if self.folder is not None:
             _cut_log(self.folder / "log.jsonl", self.step)
 
 
-def count_steps(per_epoch: int, settings: Settings) -> int:
-    """Optimizer steps of a run."""
+class Batches:
+    """All batches of a run, by their number from 0. Epochs may differ in their number of batches."""
+
+    def __init__(self, lengths: Sequence[int], settings: Settings) -> None:
+        self.lengths, self.settings = lengths, settings
+        self._ends: list[int] = []  # batches up to the end of each epoch
+        self._epoch, self._order = -1, list[list[int]]()
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """The batches of one epoch, as indices of items."""
+        if number != self._epoch:
+            self._order = epoch_batches(
+                self.lengths,
+                batch_size=self.settings.batch_size,
+                tokens_per_batch=self.settings.tokens_per_batch,
+                seed=self.settings.seed,
+                epoch=number,
+            )
+            self._epoch = number
+        return self._order
+
+    def end(self, epoch: int) -> int:
+        """Batches from the start of the run to the end of an epoch; 0 for epoch -1."""
+        while len(self._ends) <= epoch:
+            before = self._ends[-1] if self._ends else 0
+            self._ends.append(before + len(self.epoch(len(self._ends))))
+        return self._ends[epoch] if epoch >= 0 else 0
+
+    def __getitem__(self, number: int) -> list[int]:
+        epoch = self._epoch_of(number)
+        return self.epoch(epoch)[number - self.end(epoch - 1)]
+
+    def epochs_before(self, number: int) -> float:
+        """How many epochs, as a fraction, the first `number` batches are."""
+        epoch = self._epoch_of(number)
+        begin = self.end(epoch - 1)
+        return epoch + (number - begin) / (self.end(epoch) - begin)
+
+    def _epoch_of(self, number: int) -> int:
+        epoch = 0
+        while self.end(epoch) <= number:
+            epoch += 1
+        return epoch
+
+
+def count_steps(batches: Batches, settings: Settings) -> int:
+    """Optimizer steps of a run; the last may have taken batches beyond the last epoch's end to be whole."""
     if settings.max_steps is not None:
         return settings.max_steps
-    return max(1, math.ceil((settings.epochs or 0) * per_epoch / settings.accumulation))
+    whole, part = divmod(settings.epochs or 0.0, 1)
+    count = float(batches.end(int(whole) - 1))
+    if part:
+        count += part * (batches.end(int(whole)) - batches.end(int(whole) - 1))
+    return max(1, math.ceil(count / settings.accumulation))
 
 
 def _cut_log(path: Path, step: int) -> None:
     """Drop lines after the step that a run goes on from; they are going to be written again."""
     if path.is_file():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A line without its end was cut by a crash, after the last checkpoint.
+        kept = [line for line in lines if line.endswith("\n") and 0 < json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
 def _accelerator(device: torch.device, mixed_precision: str) -> Any:

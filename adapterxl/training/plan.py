@@ -10,7 +10,7 @@ from typing import Any
 from ..backbone import Backbone
 from ..data.prepare import Prepared
 from ..modules import Head, Part
-from .loop import count_steps
+from .loop import Batches, count_steps
 from .settings import Settings
 
 _GFLOPS = {"cpu": 15.0, "cuda": 20_000.0}  # per core; per GPU. Rough: for an order of magnitude only.
@@ -56,10 +56,10 @@ def estimate(
     """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two."""
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
     mean = tokens / len(lengths)
-    batch = settings.batch_size or max(1, int((settings.tokens_per_batch or 0) / mean))
-    per_epoch = -(-len(lengths) // batch)
-    steps = count_steps(per_epoch, settings)
-    share = steps * settings.accumulation / per_epoch
+    batches = Batches(lengths, settings)
+    steps = count_steps(batches, settings)
+    share = batches.epochs_before(steps * settings.accumulation)
+    batch = round(len(lengths) / len(batches.epoch(0)))
     lowest = part.layers[0] if part is not None else on.layers
     flops = share * forward_flops(on, tokens, squares) * (1 + (on.layers - lowest) / on.layers)
     new = 0 if part is None else part.size()

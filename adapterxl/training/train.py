@@ -81,6 +81,8 @@ class _Job:
         """What decides the result: the key under which a run is resumed."""
         return {
             "task": self.task.name,
+            "labels": self.task.labels,
+            "max_length": self.task.max_length,
             "trained_from": self.trained_from.name,
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
             "settings": self.settings.model_dump(),
@@ -134,6 +136,13 @@ def train(
     )  # fmt: skip
     if not isinstance(task, TaskLike):
         modules = {}
+        names = [_short_name(one) for one in task]
+        twice = next((one for one in names if names.count(one) > 1), None)
+        if twice or not names:
+            raise UsageError(f"Tasks: '{twice}' is named twice." if twice else "Tasks: none given; name at least one.")
+        if out is not None:
+            for short in names:
+                check_target(Path(out) / short, overwrite)
         for one in task:
             target = None if out is None else Path(out) / _short_name(one)
             keep = dict(out=target, resume=resume, overwrite=overwrite)
@@ -309,6 +318,11 @@ def _prepare(
         # The only other labelled rows are those that results are reported on; nothing may be chosen by them.
         rows, dev = _hold_out(rows, settings)
         notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
+    if not dev and (settings.patience or settings.eval_every):
+        raise UsageError(
+            f"patience and eval_every need dev rows, but {trained_from.name} has none: of its {len(rows)} training "
+            "rows none can be held out. Leave both out, or give more rows."
+        )
     if limit is not None:
         rows = list(_sample(rows, limit, settings.seed))
     if not rows:

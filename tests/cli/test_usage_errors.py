@@ -18,7 +18,7 @@ WRONG = {
     "unknown engine": ([*TRAIN, "--engine", "adapter"], 1, "Did you mean 'adapters'?"),
     "unknown dtype": ([*TRAIN, "--base", "x", "--dtype", "fp16"], 1, "'fp16' is not one of fp32, bf16"),
     "unknown device": ([*TRAIN, "--base", "x", "--device", "gpu"], 1, "'gpu' is not one of auto, cpu, cuda"),
-    "unknown bad-row rule": ([*TRAIN, "--on-bad-row", "skip"], 1, "'skip' is not one of stop, drop"),
+    "unknown bad-row rule": ([*TRAIN, "--on-bad-row", "skip"], 2, "'skip' is not one of"),
     "rank of a bottleneck": (
         [*TRAIN, "--method", "bottleneck", "--rank", "4"], 1, "rank: belongs to method lora, not to bottleneck"
     ),

@@ -1,0 +1,143 @@
+"""Read a module folder back: every file against its digest, every tensor claimed by a part or the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from ..errors import ArtifactError, CompositionError, TaskError
+from ..modules import VARIANTS, LoRAPart, Part, make_head
+from ..modules.lora import cut
+from . import adapterhub_layout, peft_layout, store
+from .manifest import HeadEntry, Manifest, read_manifest
+from .module import HeadState, TaskModule
+
+
+def load(folder: str | Path) -> TaskModule:
+    """Read a module folder; every file is compared with its digest in the manifest.
+
+    Raises:
+        ArtifactError: If the folder is not a module folder, or something in it is missing or different.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    contents = {name: store.read(folder, name, entry.model_dump()) for name, entry in manifest.files.items()}
+    left: dict[str, dict[str, Tensor]] = {}  # tensors that nothing has claimed yet, by file
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        if name not in left:
+            if name not in contents:
+                raise ArtifactError(f"{folder / store.MANIFEST}: files: {name} is used but not listed.")
+            left[name] = _tensors(contents[name], folder / name)
+        return left[name]
+
+    try:
+        head = None if manifest.head is None else _read_head(folder, manifest, manifest.head, tensors)
+        parts = _read_parts(folder, manifest, tensors)
+    except (CompositionError, TaskError) as error:  # of parts and heads that do not fit together
+        raise ArtifactError(f"{folder / store.MANIFEST}: {error}") from error
+    for file, unclaimed in left.items():
+        if unclaimed:
+            raise ArtifactError(f"{folder / file}: tensor {min(unclaimed)} has no place in this module.")
+    return TaskModule(
+        name=manifest.name,
+        task=manifest.task,
+        kind=manifest.kind,
+        parts=parts,
+        head=head,
+        base=manifest.base.model_dump(),
+        operator=manifest.operator,
+        composition=manifest.composition,
+        training=manifest.training,
+        notes=manifest.notes,
+        path=folder,
+    )
+
+
+Tensors = Callable[[str], dict[str, Tensor]]
+
+
+def _read_head(folder: Path, manifest: Manifest, entry: HeadEntry, tensors: Tensors) -> HeadState:
+    """Take the head's tensors out of its file; they must be those that its kind has."""
+    found, path = tensors(entry.file), folder / entry.file
+    absent = [key for key in entry.keys.values() if key not in found]
+    if absent:
+        raise ArtifactError(f"{path}: head weight {absent[0]} is missing.")
+    head = HeadState(entry.kind, entry.labels, {ours: found.pop(key) for ours, key in entry.keys.items()})
+    space = SimpleNamespace(
+        hidden=manifest.base.hidden_size,
+        model_type=manifest.base.model_type,
+        config=SimpleNamespace(classifier_dropout=0.0),
+    )
+    expected = {name: tensor.shape for name, tensor in make_head(entry.kind, space, entry.labels).tensors().items()}
+    for name in sorted(expected.keys() | head.tensors.keys()):
+        shape = head.tensors[name].shape if name in head.tensors else None
+        if shape != expected.get(name):
+            wanted = tuple(expected[name]) if name in expected else "no such weight"
+            raise ArtifactError(
+                f"{path}: head weight {name}: found {'none' if shape is None else tuple(shape)}, expected {wanted}."
+            )
+    if head.digest() != entry.digest:
+        raise ArtifactError(f"{path}: the head is not the one in {store.MANIFEST} (digest differs).")
+    return head
+
+
+def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Part, ...]:
+    model_type = manifest.base.model_type
+    wholes: dict[str, LoRAPart] = {}  # LoRA files; several parts may lie in one
+    claimed: dict[str, dict[tuple[int, str], int]] = {}
+    parts: list[Part] = []
+    for entry in manifest.parts:
+        under = "" if entry.where == "." else f"{entry.where}/"
+        file = under + (peft_layout.WEIGHTS if entry.kind == "lora" else adapterhub_layout.WEIGHTS)
+        if entry.kind == "lora":
+            if file not in wholes:
+                with_head = manifest.head is not None and manifest.head.file == file
+                wholes[file] = peft_layout.parse(tensors(file), model_type, with_head, str(folder / file))
+                claimed[file] = {}
+                tensors(file).clear()
+            part: Part = cut(wholes[file], entry.ranks or {}, entry.name)
+            for key, (begin, end) in (entry.ranks or {}).items():
+                layer, site = key.split(".")
+                place = int(layer), site
+                if begin != claimed[file].get(place, 0):
+                    raise ArtifactError(
+                        f"{folder / file}: ranks of '{entry.name}' at {key} do not follow the ones before."
+                    )
+                claimed[file][place] = end
+        else:
+            variant = str(entry.settings.get("variant"))
+            if variant not in VARIANTS:
+                raise ArtifactError(f"{folder / store.MANIFEST}: part '{entry.name}': no variant '{variant}'.")
+            found = tensors(file)
+            part = adapterhub_layout.parse(found, entry.adapter or "", variant, model_type, str(folder / file))
+            found.clear()
+        part.name, part.task, part.trained_on = entry.name, entry.task, entry.trained_on
+        if part.digest() != entry.digest:
+            raise ArtifactError(
+                f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs)."
+            )
+        part.requires_grad_(False)
+        parts.append(part)
+    for file, whole in wholes.items():
+        for layer_index, site in whole.keys:
+            if claimed[file].get((layer_index, site), 0) != whole.rank(layer_index, site):
+                raise ArtifactError(f"{folder / file}: layer {layer_index}, {site}: ranks that belong to no part.")
+    return tuple(parts)
+
+
+def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        found = load_tensors(data)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path}: not safetensors ({error}).") from error
+    for name, tensor in found.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{path}: tensor {name} has values that are not finite numbers.")
+    return found

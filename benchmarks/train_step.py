@@ -1,0 +1,428 @@
+"""What a training step costs: the packed engine against peft and adapters, on padded and on packed batches.
+
+    python benchmarks/train_step.py --base DIR --data DIR --out benchmarks/results/train_step.json
+
+What is measured and how to read it: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+from adapterxl.artifacts.module import versions
+from adapterxl.backbone import Backbone
+from adapterxl.data.collate import Batch, collate, cut_batches, epoch_batches
+from adapterxl.data.prepare import Item, prepare
+from adapterxl.data.resolve import resolve_task
+from adapterxl.engines import get_engine
+from adapterxl.errors import AdapterXLError, EngineError, TaskError, UsageError
+from adapterxl.evaluation.predict import head_scores
+from adapterxl.evaluation.scores import write_whole
+from adapterxl.modules import Bottleneck, Head, LoRA, LoRAPart, Part, make_head
+from adapterxl.modules.heads import row_losses
+
+METHODS: dict[str, LoRA | Bottleneck] = {"lora": LoRA(), "bottleneck": Bottleneck()}
+# The adapters library has no LoRA at attention.output.dense, and peft has no bottleneck.
+VANILLA = {"lora": "peft", "bottleneck": "adapters"}
+BATCHINGS = ("random", "grouped")
+TOLERANCE = 1e-4  # of loss and gradient norm at dropout 0, relative
+LEARNING_RATE = 1e-4
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of running the step; `padded` is stock Hugging Face batching, else no padding is computed."""
+
+    method: str
+    engine: str
+    padded: bool
+    batching: str
+
+    @property
+    def rows(self) -> str:
+        return "padded" if self.padded else "packed"
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.engine} engine, {self.rows} rows, {self.batching} batches"
+
+
+class Runner:
+    """A variant with its own module, head, optimizer and batches; the frozen weights are shared by all."""
+
+    def __init__(
+        self, variant: Variant, on: Backbone, part: Part, head: Head, batches: Sequence[Sequence[Item]]
+    ) -> None:
+        self.variant, self.on, self.part, self.head, self.batches = variant, on, part, head, batches
+        options = {"padded": True} if variant.padded else {}
+        self.engine = get_engine(variant.engine)(on, [], part, **options)
+        self.parameters = [*self.engine.parameters().values(), *head.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, fused=True)
+
+    def loss(self, items: Sequence[Item], *, training: bool = True) -> Tensor:
+        batch: Batch = collate(self.head.kind, items, self.on.device)
+        scores = head_scores(self.engine, self.head, batch, training=training)
+        return row_losses(self.head.kind, scores, batch.ragged, batch.targets)
+
+    def step(self, items: Sequence[Item], loss: Tensor | None = None) -> None:
+        """What the training loop does for a batch; `loss` if its forward has run already."""
+        loss = self.loss(items) if loss is None else loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def loss_and_norm(self, items: Sequence[Item]) -> tuple[float, float]:
+        """Loss and gradient norm without dropout; nothing is changed."""
+        loss = self.loss(items, training=False)
+        loss.backward()
+        norm = float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach()), norm
+
+    def positions(self, items: Sequence[Item]) -> tuple[int, int]:
+        """Token positions that the encoder computes for a batch, and the sum of the squared row lengths."""
+        lengths = [len(row) for item in items for row in item.rows]
+        if self.variant.padded:
+            lengths = [max(lengths)] * len(lengths)
+        return sum(lengths), sum(length * length for length in lengths)
+
+    def flops(self, items: Sequence[Item]) -> int:
+        outputs = sum(len(item.positions) if item.positions is not None else 1 for item in items)
+        return step_flops(self.on, self.part, self.head, *self.positions(items), outputs)
+
+    def weights(self) -> Iterable[Tensor]:
+        return chain(self.on.model.parameters(), self.parameters)
+
+
+def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, outputs: int) -> int:
+    """Floating point operations of the matrix products of a forward and backward pass.
+
+    With T positions, S the sum of squared row lengths, d the hidden and f the inner size, a layer's forward costs
+    2 T (4 d^2 + 2 d f) in its Linears and 4 S d in attention. Backward, a frozen Linear costs its forward once more
+    (the gradient of its input; its weights have none) and attention twice (both factors of both products have
+    gradients). A trained matrix of n weights costs 2 T n forward and 4 T n backward. In the lowest layer nothing
+    asks for the gradient of the layer's input: LoRA saves that part of query, key and value and of their A; a
+    bottleneck after the feed-forward block saves the whole backward of the layer and that of its down-projection.
+    Padding counts as positions. Embeddings, norms, activations, dropout and optimizer have no matrix products.
+
+    Args:
+        part: LoRA at all six sites, or seq_bn, in every layer.
+        outputs: Rows that the head scores: sequences (classify) or labelled tokens (tag).
+    """
+    d = on.hidden
+    linear = 2 * positions * (4 * d * d + 2 * d * on.intermediate)
+    attention = 4 * squares * d
+    forward = on.layers * (linear + attention)
+    matrices = {name: tensor.numel() for name, tensor in part.tensors().items() if tensor.ndim == 2}
+    if isinstance(part, LoRAPart):
+        backward = on.layers * (linear + 2 * attention) - 2 * positions * 3 * d * d
+        lowest = [f"0.{site}.A" for site in ("query", "key", "value")]
+    else:
+        backward = (on.layers - 1) * (linear + 2 * attention)
+        lowest = ["0.ffn.down.weight"]
+    module = 6 * positions * sum(matrices.values()) - 2 * positions * sum(matrices[name] for name in lowest)
+    of_head = 6 * outputs * sum(tensor.numel() for tensor in head.tensors().values() if tensor.ndim == 2)
+    return forward + backward + module + of_head
+
+
+def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor]) -> tuple[int, Tensor]:
+    """Bytes that autograd keeps for the backward pass, and what `forward` gave.
+
+    A storage counts once however many tensors lie in it; the storages of `weights` do not count.
+    """
+    own = {weight.untyped_storage().data_ptr() for weight in weights}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    return sum(kept.values()), result
+
+
+def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
+    """Most bytes that PyTorch held at once during a step, above what it held before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [(event["args"]["Ev Idx"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
+    held = np.cumsum([count for _, count in sorted(changes)])
+    return int(held.max(initial=0))
+
+
+def make_runners(
+    on: Backbone, kind: str, labels: Sequence[str], items: Sequence[Item], size: int, methods: Sequence[str], seed: int
+) -> list[Runner]:
+    """Every variant over the same items; those of one batching have the same batches, those of one method the
+    same initial weights."""
+    lengths = [item.tokens for item in items]
+    order = np.random.default_rng([seed, 3]).permutation(len(items)).tolist()
+    drawn = {
+        "random": cut_batches(order, lengths, size, None),
+        "grouped": epoch_batches(lengths, batch_size=size, tokens_per_batch=None, seed=seed, epoch=0),
+    }
+    runners = []
+    for method in methods:
+        for engine, padded in (("packed", False), (VANILLA[method], True), (VANILLA[method], False)):
+            for batching in BATCHINGS:
+                generator = torch.Generator().manual_seed(seed)
+                part = METHODS[method].build("benchmark", on, generator, torch.float32)
+                with torch.no_grad():
+                    for tensor in part.parameters():
+                        if not tensor.any():  # LoRA's B: as zeros they would hide a module that does not act
+                            tensor.normal_(0.0, 0.02, generator=generator)
+                head = make_head(kind, on, labels).initialise(0.02, generator).to(on.device)
+                batches = [[items[i] for i in batch] for batch in drawn[batching]]
+                runners.append(Runner(Variant(method, engine, padded, batching), on, part, head, batches))
+    return runners
+
+
+def check_agreement(runners: Sequence[Runner]) -> dict[str, float]:
+    """Loss at dropout 0 of each variant's first batch.
+
+    Raises:
+        EngineError: If loss or gradient norm differs from the packed engine's: times would compare nothing.
+    """
+    expected: dict[tuple[str, str], tuple[float, float]] = {}
+    losses = {}
+    for runner in runners:
+        variant = runner.variant
+        found = runner.loss_and_norm(runner.batches[0])
+        wanted = expected.setdefault((variant.method, variant.batching), found)  # packed is the first of its method
+        for what, ours, theirs in zip(("loss", "gradient norm"), wanted, found, strict=True):
+            if not abs(theirs - ours) <= TOLERANCE * abs(ours):
+                raise EngineError(
+                    f"{variant}: at dropout 0 the {what} is {theirs:.6g}, but {ours:.6g} with the packed engine "
+                    f"(allowed: {TOLERANCE:g} relative). They do not compute the same thing, so nothing is timed."
+                )
+        losses[str(variant)] = found[0]
+    return losses
+
+
+def measure(runners: Sequence[Runner], repeats: int, device: torch.device) -> list[dict[str, Any]]:
+    """Figures of each variant. The pass that finds the saved bytes warms up; then all variants take turns batch by
+    batch, so that whatever else the machine does falls on all of them alike."""
+    results = []
+    for runner in tqdm(runners, desc="memory", unit="variant", disable=None):
+        saved = []
+        for items in runner.batches:
+            count, loss = saved_bytes(lambda r=runner, i=items: r.loss(i), runner.weights())  # type: ignore[misc]
+            runner.step(items, loss)
+            saved.append(count)
+        largest = max(runner.batches, key=runner.positions)
+        tokens = sum(item.tokens for items in runner.batches for item in items)
+        computed = sum(runner.positions(items)[0] for items in runner.batches)
+        results.append(
+            {
+                **vars(runner.variant),
+                "rows": runner.variant.rows,
+                "trained_weights": sum(p.numel() for p in runner.parameters),
+                "tokens": tokens,
+                "positions": computed,
+                "fill": tokens / computed,
+                "flops": sum(runner.flops(items) for items in runner.batches),
+                "saved_bytes_by_batch": saved,
+                "saved_bytes": {"mean": statistics.mean(saved), "max": max(saved)},
+                "peak_bytes": peak_bytes(lambda r=runner, i=largest: r.step(i), device),  # type: ignore[misc]
+                "seconds": [0.0] * repeats,
+                "cpu_seconds": [0.0] * repeats,
+            }
+        )
+    count = len(runners[0].batches)
+    with tqdm(total=repeats * count * len(runners), desc="timing", unit="step", disable=None) as bar:
+        for repeat in range(repeats):
+            for index in range(count):
+                for runner, result in zip(runners, results, strict=True):
+                    _synchronize(device)
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    runner.step(runner.batches[index])
+                    _synchronize(device)
+                    result["seconds"][repeat] += time.perf_counter() - wall
+                    result["cpu_seconds"][repeat] += time.process_time() - cpu
+                    bar.update(1)
+    return results
+
+
+def add_ratios(results: Sequence[dict[str, Any]]) -> None:
+    """Speeds, and every variant against the packed engine, both batchings; times are paired within a repeat."""
+    for result in results:
+        for name, seconds in (("tokens_per_second", "seconds"), ("tokens_per_cpu_second", "cpu_seconds")):
+            result[name] = _spread([result["tokens"] / value for value in result[seconds]])
+        result["over_packed"] = {}
+        for packed in results:
+            if packed["method"] == result["method"] and packed["engine"] == "packed":
+                result["over_packed"][packed["batching"]] = {
+                    **{
+                        key: _spread([a / b for a, b in zip(result[key], packed[key], strict=True)])
+                        for key in ("seconds", "cpu_seconds")
+                    },
+                    "flops": result["flops"] / packed["flops"],
+                    "saved_bytes": result["saved_bytes"]["mean"] / packed["saved_bytes"]["mean"],
+                    "peak_bytes": result["peak_bytes"] / packed["peak_bytes"],
+                }
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The whole benchmark, as the JSON that is written."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    on = Backbone(arguments.base, device=arguments.device)
+    task, source = resolve_task(arguments.task, arguments.data)
+    if task.kind not in ("classify", "tag"):
+        raise TaskError(f"{task.name} is of kind {task.kind}; this benchmark takes classify or tag, as mnli or udpos.")
+    loaded = source.load(task, "train", task.source_language)
+    wanted = arguments.batches * arguments.batch_size
+    if len(loaded.examples) < wanted:
+        raise UsageError(
+            f"--batches {arguments.batches} of --batch-size {arguments.batch_size} need {wanted:,} rows; {task.name} has "
+            f"{len(loaded.examples):,} training rows. Give smaller numbers."
+        )
+    chosen = np.random.default_rng(arguments.seed).permutation(len(loaded.examples))[:wanted].tolist()
+    items = prepare(
+        task.kind, [loaded.examples[i] for i in chosen], on.tokenizer, min(task.max_length, on.max_length)
+    ).items[:wanted]
+    methods = tuple(METHODS) if arguments.method == "both" else (arguments.method,)
+    torch.manual_seed(arguments.seed)
+    runners = make_runners(on, task.kind, task.labels, items, arguments.batch_size, methods, arguments.seed)
+    losses = check_agreement(runners)
+    results = measure(runners, arguments.repeats, on.device)
+    add_ratios(results)
+    keys = ("task", "batch_size", "batches", "repeats", "threads", "method", "seed", "device")
+    return {
+        "format": 1,
+        "benchmark": "train_step",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "arguments": {key: getattr(arguments, key) for key in keys},
+        "machine": machine(on.device),
+        "versions": versions(),
+        "base": on.describe() | {"dtype": on.dtype_name},
+        "data": [{"file": file.path, "sha256": file.sha256} for file in loaded.files],
+        "rows": len(items),
+        "row_tokens": _spread([item.tokens for item in items]),
+        "loss_at_dropout_0": losses,
+        "results": results,
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were taken on, without the machine's name."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """One table a method; the two last columns say how many times the packed engine's time a variant takes."""
+    for method in dict.fromkeys(result["method"] for result in report["results"]):
+        heads = ("engine, rows", "batches", "fill", "tokens/s", "tokens/CPU s", "GFLOP", "saved MiB", "peak MiB",
+                 "time / packed random", "time / packed grouped")  # fmt: skip
+        table = Table(title=f"{report['arguments']['task']}, {method}, {report['base']['name']}", title_justify="left")
+        for number, name in enumerate(heads):
+            table.add_column(name, justify="left" if number < 2 else "right")
+        for result in (result for result in report["results"] if result["method"] == method):
+            steps = report["arguments"]["batches"]
+            table.add_row(
+                f"{result['engine']}, {result['rows']}", result["batching"], f"{result['fill']:.2f}",
+                *(_range(result[key], ",.0f") for key in ("tokens_per_second", "tokens_per_cpu_second")),
+                f"{result['flops'] / steps / 1e9:,.1f}", f"{result['saved_bytes']['mean'] / MIB:,.1f}",
+                f"{result['peak_bytes'] / MIB:,.1f}",
+                *(_range(result["over_packed"][batching]["seconds"], ".2f") for batching in BATCHINGS),
+            )  # fmt: skip
+        console.print(table)
+    console.print("Median, and min..max over the repeats. GFLOP and saved MiB: mean of a step; peak: the largest batch.")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run, print, write; 1 and one line on bad input."""
+    parser = argparse.ArgumentParser(description="Cost of a training step: packed, peft and adapters engines.")
+    parser.add_argument("--base", required=True, help="hub id or folder of the backbone")
+    parser.add_argument("--data", required=True, help="folder with adapterxl-data.yaml")
+    parser.add_argument("--task", default="mnli", help="classify or tag task with English training rows")
+    parser.add_argument("--batch-size", type=_count, default=32)
+    parser.add_argument("--batches", type=_count, default=12, help="steps of one repeat")
+    parser.add_argument("--repeats", type=_count, default=5)
+    parser.add_argument("--threads", type=_count, help="threads of PyTorch")
+    parser.add_argument("--method", choices=(*METHODS, "both"), default="both")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    arguments = parser.parse_args(given)
+    try:
+        if arguments.out.is_dir():
+            raise UsageError(f"--out {arguments.out}: is a folder; name a file.")
+        report = run(arguments)
+        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
+    except AdapterXLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    console = Console()
+    show(report, console if console.is_terminal else Console(width=140))
+    return 0
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1")
+    return value
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def _range(spread: dict[str, float], form: str) -> str:
+    return f"{spread['median']:{form}}\n{spread['min']:{form}}..{spread['max']:{form}}"
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
