@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from adapterxl.artifacts import HeadState, TaskModule
 from adapterxl.backbone import Backbone
@@ -155,6 +154,6 @@ def write_data(folder: Path) -> Path:
         sides = ([f"{text()} {n}" for n in range(8)] for _ in range(2))
         for end, side in zip((language, "en"), sides, strict=True):
             put("tatoeba", "test", language, f"{language}.{end}.txt", "\n".join(side) + "\n")
-    index = yaml.safe_dump({"format": 1, "tasks": tasks}, sort_keys=False)
+    index = json.dumps({"format": 1, "tasks": tasks}, indent=1)  # JSON is YAML
     (folder / "adapterxl-data.yaml").write_text(index, encoding="utf-8")
     return folder

@@ -19,9 +19,7 @@ HEADS, HIDDEN = 4, 32
 
 def qkv(batch: RaggedBatch, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(batch.tokens, HIDDEN, generator=generator, dtype=dtype).requires_grad_(True) for _ in range(3)
-    ]
+    return [torch.randn(batch.tokens, HIDDEN, generator=generator, dtype=dtype).requires_grad_(True) for _ in range(3)]
 
 
 def dense(query: Tensor, key: Tensor, value: Tensor, batch: RaggedBatch) -> Tensor:
@@ -42,9 +40,7 @@ def batch_of(*lengths: int) -> RaggedBatch:
 def test_packed_attention_equals_dense_attention_masked_per_row(lengths: list[int]):
     batch = batch_of(*lengths)
     q, k, v = qkv(batch)
-    torch.testing.assert_close(
-        packed_attention(q, k, v, batch, HEADS), dense(q, k, v, batch), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(packed_attention(q, k, v, batch, HEADS), dense(q, k, v, batch), rtol=0, atol=1e-12)
 
 
 def test_gradients_equal_those_of_dense_attention():

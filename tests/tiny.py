@@ -155,3 +155,10 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
     found, expected = found.detach().double(), expected.detach().double()
     assert found.shape == expected.shape
     return float((found - expected).abs().max() / expected.square().mean().sqrt())
+
+
+def norm_distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Norm of the difference, relative to the norm of what was expected: for gradients, whose terms cancel."""
+    found, expected = found.detach().double(), expected.detach().double()
+    assert found.shape == expected.shape
+    return float((found - expected).norm() / expected.norm())

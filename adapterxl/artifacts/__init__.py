@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from . import adapterhub_layout, peft_layout
 from .manifest import Manifest, read_manifest
-from .module import HeadState, TaskModule
-from .reading import load
 
-__all__ = ["HeadState", "Manifest", "TaskModule", "adapterhub_layout", "inspect", "load", "peft_layout",
-           "read_manifest"]  # fmt: skip
+if TYPE_CHECKING:
+    from .module import HeadState, TaskModule
+    from .reading import load
+
+__all__ = ["HeadState", "Manifest", "TaskModule", "inspect", "load", "read_manifest"]
+
+# Imported on first use: the store and the manifest work without torch.
+_HOMES = {"HeadState": ".module", "TaskModule": ".module", "load": ".reading"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
 
 
 def inspect(folder: str | Path) -> list[tuple[str, str]]:
     """What a module folder holds, as (field, value) lines for people; files are checked on the way."""
+    from .reading import load
+
     module, manifest = load(folder), read_manifest(Path(folder))
     base = manifest.base
     rows = [

@@ -110,6 +110,7 @@ class TaskModule:
         return replace(self, path=folder)
 
     def _lay_out(self, files: dict[str, bytes]) -> tuple[dict[str, bytes], Manifest]:
+        check_name(self.name)
         layout = choose_layout(self.parts)
         names = unique_names([part.name for part in self.parts])
         writer = {

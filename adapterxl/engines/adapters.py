@@ -15,7 +15,7 @@ from ..errors import EngineError
 from ..modules import SITES, BottleneckPart, LoRAPart, Part
 from ..ragged import RaggedBatch
 from .packed import finished
-from .vanilla import run_vanilla
+from .vanilla import quiet, run_vanilla
 
 _ATTENTION = {"query": "q", "key": "k", "value": "v"}
 
@@ -48,7 +48,8 @@ class AdaptersEngine:
             for key, tensor in part.tensors().items():
                 targets[key].data = tensor.detach().clone().to(backbone.device)
         if parts:
-            self.model.set_active_adapters(Stack(*self.names))
+            with quiet():
+                self.model.set_active_adapters(Stack(*self.names))
         self.model.requires_grad_(False)
         for parameter in self.parameters().values():
             parameter.requires_grad_(True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,3 +40,19 @@ def run_vanilla(
             )
     hidden = output.last_hidden_state if upto is None else output.hidden_states[upto]
     return hidden.flatten(0, 1)[index] if padded else hidden.squeeze(0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Only errors of the libraries are shown while they build a model.
+
+    They warn of fresh head weights that are replaced at once, and of adapters that are not active yet.
+    """
+    levels = {name: logging.getLogger(name).level for name in ("transformers", "adapters")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

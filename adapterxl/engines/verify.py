@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..backbone import Backbone
 from ..errors import BackboneError, EngineError, did_you_mean
 from ..ragged import pack
 from .packed import PackedEngine
+from .vanilla import quiet
 
 AGAINST = ("peft", "adapters")
 _LENGTHS = (3, 7, 16, 5, 33, 64)
@@ -107,7 +107,7 @@ def _peft_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
     extra: dict[str, Any] = {"add_pooling_layer": False} if head is None else {}
     if head is not None and head.labels:
         extra["num_labels"] = len(head.labels)
-    with _quiet():
+    with quiet():
         model = getattr(transformers, name).from_pretrained(on.folder, torch_dtype=on.dtype, **extra)
         return peft.PeftModel.from_pretrained(model, folder).to(on.device).eval()
 
@@ -116,7 +116,7 @@ def _adapters_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
     import adapters
     import transformers
 
-    with _quiet():
+    with quiet():
         model = adapters.AutoAdapterModel.from_pretrained(on.folder, torch_dtype=on.dtype)
         if (folder / adapterhub_layout.SETUP).is_file():
             setup, _ = model.load_adapter_setup(str(folder), use_safetensors=True)
@@ -150,16 +150,3 @@ def _run(model: Any, module: TaskModule, on: Backbone, rows: list[list[int]]) ->
     else:
         scores = output[0] if kind is None else output.logits
     return torch.cat([scores[i, : len(row)] for i, row in enumerate(rows)])
-
-
-class _quiet:
-    """Loading a base under a new head makes the libraries warn of fresh weights; they are replaced at once."""
-
-    def __enter__(self) -> None:
-        self._levels = {name: logging.getLogger(name).level for name in ("transformers", "adapters")}
-        for name in self._levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, did_you_mean
 from .base import Part, dropout, linear
-from .lora import Dimensions, choose_layers
+from .lora import Dimensions, choose_layers, is_number
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Bottleneck:
                 f"No bottleneck variant '{self.variant}'.{did_you_mean(self.variant, VARIANTS)} "
                 f"Variants: {', '.join(VARIANTS)}."
             )
-        if self.reduction is not None and (not isinstance(self.reduction, int) or self.reduction < 1):
+        if self.reduction is not None and (type(self.reduction) is not int or self.reduction < 1):
             raise UsageError(f"Bottleneck reduction: found {self.reduction!r}, expected a whole number from 1.")
-        if not 0 <= self.dropout < 1:
+        if not (is_number(self.dropout) and 0 <= self.dropout < 1):
             raise UsageError(f"Bottleneck dropout: found {self.dropout!r}, expected 0 <= dropout < 1.")
 
     def build(self, name: str, on: Dimensions, generator: torch.Generator, dtype: torch.dtype) -> BottleneckPart:

@@ -51,12 +51,14 @@ class LoRA:
     base_lr = 5e-4
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rank, int) or self.rank < 1:
+        if type(self.rank) is not int or self.rank < 1:  # True is an int to isinstance
             raise UsageError(f"LoRA rank: found {self.rank!r}, expected a whole number from 1.")
-        if self.alpha is not None and not (math.isfinite(self.alpha) and self.alpha > 0):
+        if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
             raise UsageError(f"LoRA alpha: found {self.alpha!r}, expected a number above 0.")
-        if not 0 <= self.dropout < 1:
+        if not (is_number(self.dropout) and 0 <= self.dropout < 1):
             raise UsageError(f"LoRA dropout: found {self.dropout!r}, expected 0 <= dropout < 1.")
+        if isinstance(self.sites, str):
+            raise UsageError(f"LoRA sites: found the text {self.sites!r}, expected a tuple of names.")
         if not self.sites:
             raise UsageError(f"LoRA sites: none given; choose from {', '.join(SITES)}.")
         for site in self.sites:
@@ -190,6 +192,11 @@ def cut(whole: LoRAPart, ranks: Mapping[str, Sequence[int]], name: str) -> LoRAP
             raise CompositionError(f"'{name}': ranks {begin} to {end} at {key} are not in the weights.")
         factors[int(layer), site] = found[0][begin:end].detach().clone(), found[1][:, begin:end].detach().clone()
     return LoRAPart(name, factors)
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is a plain number; a recipe may hold anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def site_shape(site: str, on: Dimensions) -> tuple[int, int]:

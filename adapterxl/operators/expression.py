@@ -17,6 +17,7 @@ from .stack import OPERATOR as STACK
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in (MERGE, STACK)}
 
 _TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<word>[^\s(),"'=]+)|(?P<sign>[(),]))""")
+_DEEPEST = 50  # brackets; far above any use, far below Python's own limit
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def parse(text: str) -> Expression | Leaf:
             )
         return CompositionError(f"Expression '{text}': it ends where {expected} was expected.")
 
-    def read(position: int) -> tuple[Expression | Leaf, int]:
+    def read(position: int, depth: int = 0) -> tuple[Expression | Leaf, int]:
+        if depth > _DEEPEST:
+            raise CompositionError(f"Expression '{text[:60]}...': more than {_DEEPEST} brackets deep.")
         if position >= len(tokens) or tokens[position][0] == "sign":
             raise fail(position, "a module or an operator")
         group, value, _ = tokens[position]
@@ -128,7 +131,7 @@ def parse(text: str) -> Expression | Leaf:
             return Leaf(value), position + 1
         members, position = [], position + 2
         while True:
-            member, position = read(position)
+            member, position = read(position, depth + 1)
             members.append(member)
             if position < len(tokens) and tokens[position][1] == ",":
                 position += 1

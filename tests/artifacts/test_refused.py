@@ -21,7 +21,7 @@ from adapterxl.artifacts import inspect, load, store
 from adapterxl.artifacts.manifest import read_manifest
 from adapterxl.backbone import Backbone
 from adapterxl.engines import verify
-from adapterxl.errors import ArtifactError, CompositionError
+from adapterxl.errors import ArtifactError, CompositionError, UsageError
 from adapterxl.modules import LoRAPart
 
 Saved = Callable[..., Path]
@@ -334,9 +334,9 @@ def test_a_save_that_breaks_off_while_files_are_written_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["module"]
 
 
-def test_an_artifact_without_a_name_of_its_own_cannot_be_saved_under_a_bad_one(saved: Saved, tmp_path: Path) -> None:
+def test_a_module_cannot_be_saved_under_a_name_that_is_none(saved: Saved, tmp_path: Path) -> None:
     module = replace(load(saved("lora")), name="Not A Name")
-    with pytest.raises(ArtifactError, match="name"):
+    with pytest.raises(UsageError, match="'Not A Name'"):
         module.save(tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

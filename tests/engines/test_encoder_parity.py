@@ -30,7 +30,8 @@ def packed_states(on: Backbone, rows: list[list[int]], types: list[list[int]] | 
     """Hidden states of each layer (embeddings first), one tensor for each row in the caller's order."""
     batch = pack(rows, types)
     states = encode(on, batch, [()], keep_all=True)
-    return [[state[start : start + len(row)] for start, row in zip(batch.starts, rows, strict=True)] for state in states]
+    places = [slice(start, start + len(row)) for start, row in zip(batch.starts, rows, strict=True)]
+    return [[state[place] for place in places] for state in states]
 
 
 def stock_states(
