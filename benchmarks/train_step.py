@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,11 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from measures import machine, peak_bytes, saved_bytes, step_flops
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from adapterxl.artifacts.module import versions
@@ -40,7 +36,7 @@ from adapterxl.engines import get_engine
 from adapterxl.errors import AdapterXLError, EngineError, TaskError, UsageError
 from adapterxl.evaluation.predict import head_scores
 from adapterxl.evaluation.scores import write_whole
-from adapterxl.modules import Bottleneck, Head, LoRA, LoRAPart, Part, make_head
+from adapterxl.modules import Bottleneck, Head, LoRA, Part, make_head
 from adapterxl.modules.heads import row_losses
 
 METHODS: dict[str, LoRA | Bottleneck] = {"lora": LoRA(), "bottleneck": Bottleneck()}
@@ -61,20 +57,15 @@ class Variant:
     padded: bool
     batching: str
 
-    @property
-    def rows(self) -> str:
-        return "padded" if self.padded else "packed"
-
     def __str__(self) -> str:
-        return f"{self.method}, {self.engine} engine, {self.rows} rows, {self.batching} batches"
+        rows = "padded" if self.padded else "packed"
+        return f"{self.method}, {self.engine} engine, {rows} rows, {self.batching} batches"
 
 
 class Runner:
     """A variant with its own module, head, optimizer and batches; the frozen weights are shared by all."""
 
-    def __init__(
-        self, variant: Variant, on: Backbone, part: Part, head: Head, batches: Sequence[Sequence[Item]]
-    ) -> None:
+    def __init__(self, variant: Variant, on: Backbone, part: Part, head: Head, batches: list[list[Item]]) -> None:
         self.variant, self.on, self.part, self.head, self.batches = variant, on, part, head, batches
         options = {"padded": True} if variant.padded else {}
         self.engine = get_engine(variant.engine)(on, [], part, **options)
@@ -86,10 +77,9 @@ class Runner:
         scores = head_scores(self.engine, self.head, batch, training=training)
         return row_losses(self.head.kind, scores, batch.ragged, batch.targets)
 
-    def step(self, items: Sequence[Item], loss: Tensor | None = None) -> None:
-        """What the training loop does for a batch; `loss` if its forward has run already."""
-        loss = self.loss(items) if loss is None else loss
-        loss.backward()
+    def step(self, items: Sequence[Item]) -> None:
+        """What the training loop does for a batch."""
+        self.loss(items).backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -117,87 +107,34 @@ class Runner:
         return chain(self.on.model.parameters(), self.parameters)
 
 
-def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, outputs: int) -> int:
-    """Floating point operations of the matrix products of a forward and backward pass.
+def draw(items: Sequence[Item], *, size: int, repeats: int, seed: int) -> dict[str, list[list[Item]]]:
+    """All items in batches, random and length-grouped as in training, the batches of each repeat together.
 
-    With T positions, S the sum of squared row lengths, d the hidden and f the inner size, a layer's forward costs
-    2 T (4 d^2 + 2 d f) in its Linears and 4 S d in attention. Backward, a frozen Linear costs its forward once more
-    (the gradient of its input; its weights have none) and attention twice (both factors of both products have
-    gradients). A trained matrix of n weights costs 2 T n forward and 4 T n backward. In the lowest layer nothing
-    asks for the gradient of the layer's input: LoRA saves that part of query, key and value and of their A; a
-    bottleneck after the feed-forward block saves the whole backward of the layer and that of its down-projection.
-    Padding counts as positions. Embeddings, norms, activations, dropout and optimizer have no matrix products.
-
-    Args:
-        part: LoRA at all six sites, or seq_bn, in every layer.
-        outputs: Rows that the head scores: sequences (classify) or labelled tokens (tag).
+    Grouped batches are dealt to the repeats by length, so that every repeat has short and long ones.
     """
-    d = on.hidden
-    linear = 2 * positions * (4 * d * d + 2 * d * on.intermediate)
-    attention = 4 * squares * d
-    forward = on.layers * (linear + attention)
-    matrices = {name: tensor.numel() for name, tensor in part.tensors().items() if tensor.ndim == 2}
-    if isinstance(part, LoRAPart):
-        backward = on.layers * (linear + 2 * attention) - 2 * positions * 3 * d * d
-        lowest = [f"0.{site}.A" for site in ("query", "key", "value")]
-    else:
-        backward = (on.layers - 1) * (linear + 2 * attention)
-        lowest = ["0.ffn.down.weight"]
-    module = 6 * positions * sum(matrices.values()) - 2 * positions * sum(matrices[name] for name in lowest)
-    of_head = 6 * outputs * sum(tensor.numel() for tensor in head.tensors().values() if tensor.ndim == 2)
-    return forward + backward + module + of_head
-
-
-def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor]) -> tuple[int, Tensor]:
-    """Bytes that autograd keeps for the backward pass, and what `forward` gave.
-
-    A storage counts once however many tensors lie in it; the storages of `weights` do not count.
-    """
-    own = {weight.untyped_storage().data_ptr() for weight in weights}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = forward()
-    return sum(kept.values()), result
-
-
-def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Most bytes that PyTorch held at once during a step, above what it held before."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        record.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    changes = [(event["args"]["Ev Idx"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
-    held = np.cumsum([count for _, count in sorted(changes)])
-    return int(held.max(initial=0))
+    lengths = [item.tokens for item in items]
+    order = np.random.default_rng([seed, 3]).permutation(len(items)).tolist()
+    grouped = epoch_batches(lengths, batch_size=size, tokens_per_batch=None, seed=seed, epoch=0)
+    grouped.sort(key=lambda batch: sum(lengths[i] for i in batch))
+    dealt = [batch for repeat in range(repeats) for batch in grouped[repeat::repeats]]
+    batchings = {"random": cut_batches(order, lengths, size, None), "grouped": dealt}
+    return {name: [[items[i] for i in batch] for batch in batches] for name, batches in batchings.items()}
 
 
 def make_runners(
-    on: Backbone, kind: str, labels: Sequence[str], items: Sequence[Item], size: int, methods: Sequence[str], seed: int
+    on: Backbone,
+    kind: str,
+    labels: Sequence[str],
+    items: Sequence[Item],
+    methods: Sequence[str],
+    *,
+    size: int,
+    repeats: int,
+    seed: int,
 ) -> list[Runner]:
     """Every variant over the same items; those of one batching have the same batches, those of one method the
     same initial weights."""
-    lengths = [item.tokens for item in items]
-    order = np.random.default_rng([seed, 3]).permutation(len(items)).tolist()
-    drawn = {
-        "random": cut_batches(order, lengths, size, None),
-        "grouped": epoch_batches(lengths, batch_size=size, tokens_per_batch=None, seed=seed, epoch=0),
-    }
+    drawn = draw(items, size=size, repeats=repeats, seed=seed)
     runners = []
     for method in methods:
         for engine, padded in (("packed", False), (VANILLA[method], True), (VANILLA[method], False)):
@@ -209,8 +146,7 @@ def make_runners(
                         if not tensor.any():  # LoRA's B: as zeros they would hide a module that does not act
                             tensor.normal_(0.0, 0.02, generator=generator)
                 head = make_head(kind, on, labels).initialise(0.02, generator).to(on.device)
-                batches = [[items[i] for i in batch] for batch in drawn[batching]]
-                runners.append(Runner(Variant(method, engine, padded, batching), on, part, head, batches))
+                runners.append(Runner(Variant(method, engine, padded, batching), on, part, head, drawn[batching]))
     return runners
 
 
@@ -237,66 +173,64 @@ def check_agreement(runners: Sequence[Runner]) -> dict[str, float]:
 
 
 def measure(runners: Sequence[Runner], repeats: int, device: torch.device) -> list[dict[str, Any]]:
-    """Figures of each variant. The pass that finds the saved bytes warms up; then all variants take turns batch by
-    batch, so that whatever else the machine does falls on all of them alike."""
+    """Figures of each variant. For the times all variants take turns batch by batch, so that whatever else the
+    machine does falls on all of them alike; each repeat has its own share of the batches."""
     results = []
     for runner in tqdm(runners, desc="memory", unit="variant", disable=None):
-        saved = []
-        for items in runner.batches:
-            count, loss = saved_bytes(lambda r=runner, i=items: r.loss(i), runner.weights())  # type: ignore[misc]
-            runner.step(items, loss)
-            saved.append(count)
+        saved = [saved_bytes(lambda r=runner, i=i: r.loss(i), runner.weights()) for i in runner.batches]  # type: ignore[misc]
         largest = max(runner.batches, key=runner.positions)
-        tokens = sum(item.tokens for items in runner.batches for item in items)
+        runner.step(largest)  # warms up, and the optimizer has its state
+        tokens = [sum(item.tokens for item in items) for items in runner.batches]
         computed = sum(runner.positions(items)[0] for items in runner.batches)
+        share = len(tokens) // repeats
         results.append(
             {
                 **vars(runner.variant),
-                "rows": runner.variant.rows,
                 "trained_weights": sum(p.numel() for p in runner.parameters),
-                "tokens": tokens,
+                "tokens": [sum(tokens[start : start + share]) for start in range(0, len(tokens), share)],
                 "positions": computed,
-                "fill": tokens / computed,
+                "fill": sum(tokens) / computed,
                 "flops": sum(runner.flops(items) for items in runner.batches),
-                "saved_bytes_by_batch": saved,
-                "saved_bytes": {"mean": statistics.mean(saved), "max": max(saved)},
+                "saved_bytes": {"mean": statistics.mean(saved), "max": max(saved), "by_batch": saved},
                 "peak_bytes": peak_bytes(lambda r=runner, i=largest: r.step(i), device),  # type: ignore[misc]
                 "seconds": [0.0] * repeats,
                 "cpu_seconds": [0.0] * repeats,
             }
         )
     count = len(runners[0].batches)
-    with tqdm(total=repeats * count * len(runners), desc="timing", unit="step", disable=None) as bar:
-        for repeat in range(repeats):
-            for index in range(count):
-                for runner, result in zip(runners, results, strict=True):
-                    _synchronize(device)
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    runner.step(runner.batches[index])
-                    _synchronize(device)
-                    result["seconds"][repeat] += time.perf_counter() - wall
-                    result["cpu_seconds"][repeat] += time.process_time() - cpu
-                    bar.update(1)
+    with tqdm(total=count * len(runners), desc="timing", unit="step", disable=None) as bar:
+        for index in range(count):
+            repeat = index * repeats // count
+            for runner, result in zip(runners, results, strict=True):
+                _synchronize(device)
+                wall, cpu = time.perf_counter(), time.process_time()
+                runner.step(runner.batches[index])
+                _synchronize(device)
+                result["seconds"][repeat] += time.perf_counter() - wall
+                result["cpu_seconds"][repeat] += time.process_time() - cpu
+                bar.update(1)
     return results
 
 
 def add_ratios(results: Sequence[dict[str, Any]]) -> None:
-    """Speeds, and every variant against the packed engine, both batchings; times are paired within a repeat."""
+    """Speeds, and each variant's cost over that of the packed engine, on both batchings: times per token, paired
+    within a repeat, and over all repeats (`whole`), where both have done the very same rows."""
     for result in results:
         for name, seconds in (("tokens_per_second", "seconds"), ("tokens_per_cpu_second", "cpu_seconds")):
-            result[name] = _spread([result["tokens"] / value for value in result[seconds]])
+            result[name] = _spread([t / s for t, s in zip(result["tokens"], result[seconds], strict=True)])
         result["over_packed"] = {}
         for packed in results:
             if packed["method"] == result["method"] and packed["engine"] == "packed":
-                result["over_packed"][packed["batching"]] = {
-                    **{
-                        key: _spread([a / b for a, b in zip(result[key], packed[key], strict=True)])
-                        for key in ("seconds", "cpu_seconds")
-                    },
-                    "flops": result["flops"] / packed["flops"],
-                    "saved_bytes": result["saved_bytes"]["mean"] / packed["saved_bytes"]["mean"],
-                    "peak_bytes": result["peak_bytes"] / packed["peak_bytes"],
-                }
+                over: dict[str, Any] = {"flops": result["flops"] / packed["flops"]}
+                over["saved_bytes"] = result["saved_bytes"]["mean"] / packed["saved_bytes"]["mean"]
+                over["peak_bytes"] = result["peak_bytes"] / packed["peak_bytes"]
+                for key in ("seconds", "cpu_seconds"):
+                    per_token = [
+                        [s / t for s, t in zip(of[key], of["tokens"], strict=True)] for of in (result, packed)
+                    ]
+                    over[key] = _spread([a / b for a, b in zip(*per_token, strict=True)])
+                    over[key]["whole"] = sum(result[key]) / sum(packed[key])
+                result["over_packed"][packed["batching"]] = over
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -308,11 +242,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if task.kind not in ("classify", "tag"):
         raise TaskError(f"{task.name} is of kind {task.kind}; this benchmark takes classify or tag, as mnli or udpos.")
     loaded = source.load(task, "train", task.source_language)
-    wanted = arguments.batches * arguments.batch_size
+    wanted = arguments.batch_size * arguments.batches * arguments.repeats
     if len(loaded.examples) < wanted:
         raise UsageError(
-            f"--batches {arguments.batches} of --batch-size {arguments.batch_size} need {wanted:,} rows; {task.name} has "
-            f"{len(loaded.examples):,} training rows. Give smaller numbers."
+            f"--repeats {arguments.repeats} x --batches {arguments.batches} x --batch-size {arguments.batch_size} need "
+            f"{wanted:,} rows; {task.name} has {len(loaded.examples):,} training rows. Give smaller numbers."
         )
     chosen = np.random.default_rng(arguments.seed).permutation(len(loaded.examples))[:wanted].tolist()
     items = prepare(
@@ -320,7 +254,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ).items[:wanted]
     methods = tuple(METHODS) if arguments.method == "both" else (arguments.method,)
     torch.manual_seed(arguments.seed)
-    runners = make_runners(on, task.kind, task.labels, items, arguments.batch_size, methods, arguments.seed)
+    runners = make_runners(
+        on, task.kind, task.labels, items, methods,
+        size=arguments.batch_size, repeats=arguments.repeats, seed=arguments.seed,
+    )  # fmt: skip
     losses = check_agreement(runners)
     results = measure(runners, arguments.repeats, on.device)
     add_ratios(results)
@@ -341,20 +278,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were taken on, without the machine's name."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
-
-
 def show(report: dict[str, Any], console: Console) -> None:
     """One table a method; the two last columns say how many times the packed engine's time a variant takes."""
     for method in dict.fromkeys(result["method"] for result in report["results"]):
@@ -364,16 +287,16 @@ def show(report: dict[str, Any], console: Console) -> None:
         for number, name in enumerate(heads):
             table.add_column(name, justify="left" if number < 2 else "right")
         for result in (result for result in report["results"] if result["method"] == method):
-            steps = report["arguments"]["batches"]
+            steps = len(result["saved_bytes"]["by_batch"])
             table.add_row(
-                f"{result['engine']}, {result['rows']}", result["batching"], f"{result['fill']:.2f}",
+                f"{result['engine']}, {'padded' if result['padded'] else 'packed'}", result["batching"], f"{result['fill']:.2f}",
                 *(_range(result[key], ",.0f") for key in ("tokens_per_second", "tokens_per_cpu_second")),
                 f"{result['flops'] / steps / 1e9:,.1f}", f"{result['saved_bytes']['mean'] / MIB:,.1f}",
                 f"{result['peak_bytes'] / MIB:,.1f}",
                 *(_range(result["over_packed"][batching]["seconds"], ".2f") for batching in BATCHINGS),
             )  # fmt: skip
         console.print(table)
-    console.print("Median, and min..max over the repeats. GFLOP and saved MiB: mean of a step; peak: the largest batch.")
+    console.print("Median and min..max over the repeats. GFLOP, saved MiB: mean of a step. Peak MiB: largest batch.")
 
 
 def main(given: Sequence[str] | None = None) -> int:

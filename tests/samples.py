@@ -135,7 +135,7 @@ def write_data(folder: Path) -> Path:
         paragraphs = []
         for n in range(count):
             context = "我喜欢读书。他们住在北京。" if language == "zh" else text(8, 30)
-            begin = 9 if language == "zh" else context.index(" ") + 1
+            begin = 10 if language == "zh" else context.index(" ") + 1
             answer = "北京" if language == "zh" else context[begin:].split(" ")[0]
             asked = {"id": f"{language}-{n}", "question": text(), "answers": [{"text": answer, "answer_start": begin}]}
             paragraphs.append({"context": context, "qas": [asked]})

@@ -23,8 +23,8 @@ _ATTENTION = {"query": "q", "key": "k", "value": "v"}
 class AdaptersEngine:
     """All parts as one `Stack` of the adapters library.
 
-    Refuses what the library runs, but runs wrongly: stacks of par_bn (only the last acts) and of LoRA (their
-    product instead of their sum); and LoRA at the attention's output, for which it has no site.
+    Refuses what the library runs, but runs wrongly: stacks of bottlenecks with par_bn (of two, only the last
+    acts) and of LoRA (their product instead of their sum); and LoRA at the attention's output, for which it has no site.
 
     Args:
         padded: Run stock padded batches instead of putting the packed attention in.
@@ -89,12 +89,13 @@ class AdaptersEngine:
 
 def _check(parts: Sequence[Part]) -> None:
     loras = [part for part in parts if isinstance(part, LoRAPart)]
-    par = [part for part in parts if isinstance(part, BottleneckPart) and part.variant == "par_bn"]
+    bottlenecks = [part for part in parts if isinstance(part, BottleneckPart)]
     if len(loras) > 1:
         raise EngineError("The adapters library multiplies stacked LoRA modules instead of adding them; "
                           "use --engine packed or --engine peft.")  # fmt: skip
-    if par and len(parts) > 1:
-        raise EngineError("The adapters library runs only the last of a stack with par_bn; use --engine packed.")
+    if len(bottlenecks) > 1 and any(part.variant == "par_bn" for part in bottlenecks):
+        raise EngineError("The adapters library runs par_bn in a stack of bottlenecks wrongly (of two, only the last "
+                          "acts); use --engine packed.")  # fmt: skip
     for part in loras:
         if "attention_output" in part.sites:
             raise EngineError("The adapters library has no LoRA site at attention_output; use --engine packed or peft, "

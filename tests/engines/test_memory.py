@@ -11,6 +11,7 @@ import torch
 from tiny import backbone, frozen, norm_distance, random_part, random_rows
 from torch import Tensor
 
+from adapterxl.attention import packed_attention
 from adapterxl.backbone import Backbone
 from adapterxl.engines.encoder import encode
 from adapterxl.engines.packed import PackedEngine
@@ -96,6 +97,17 @@ def test_dropout_keeps_one_byte_a_value():
     with saved() as kept:
         dropout(x, 0.1, True)
     assert sum(t.numel() * t.element_size() for t in kept) == x.numel()
+
+
+def test_attention_dropout_keeps_one_byte_a_weight_beside_the_weights():
+    batch, heads = pack([[5] * 64]), 4
+    qkv = [torch.randn(64, 32, requires_grad=True) for _ in range(3)]
+    with saved() as kept:
+        packed_attention(*qkv, batch, heads, dropout=0.1)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    weights = heads * 64 * 64
+    # Weights before and after dropout in fp32, the mask in one byte, and queries, keys and values.
+    assert sum(storages.values()) <= (4 + 4 + 1) * weights + 4 * 4 * 64 * 32
 
 
 @pytest.mark.parametrize("training", [False, True])

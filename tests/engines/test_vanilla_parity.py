@@ -55,6 +55,7 @@ CASES: dict[str, Case] = {
     "adapters-stack-frozen-only": ("adapters", (Bottleneck(), Bottleneck(variant="double_seq_bn")), None),
     "adapters-bottleneck-on-lora": ("adapters", (LoRA(rank=2, sites=("query", "ffn_down")),), Bottleneck()),
     "adapters-lora-on-bottleneck": ("adapters", (Bottleneck(),), LoRA(rank=2, sites=("query", "ffn_down"))),
+    "adapters-par-on-lora": ("adapters", (LoRA(rank=2, sites=("query", "ffn_down")),), Bottleneck(variant="par_bn")),
     "adapters-nothing": ("adapters", (), None),
 }
 

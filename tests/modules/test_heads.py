@@ -162,8 +162,8 @@ def test_the_span_loss_of_a_ragged_batch_is_the_mean_of_its_rows(on: Backbone):
     single = []
     for row, target in zip(rows, targets, strict=True):
         one = pack([row])
-        single.append(float(row_losses("span", head(hidden(on, one), one), one, target[None])))
-    assert float(joint) == pytest.approx(sum(single) / 4, rel=1e-10)
+        single.append(row_losses("span", head(hidden(on, one), one), one, target[None]).item())
+    assert joint.item() == pytest.approx(sum(single) / 4, rel=1e-10)
 
 
 def test_losses_of_bf16_scores_are_computed_in_fp32():

@@ -19,9 +19,11 @@ names = st.one_of(
 )
 expressions = st.recursive(
     names.map(Leaf),
-    lambda inner: st.builds(Expression, st.sampled_from(sorted(OPERATORS)), st.lists(inner, min_size=1, max_size=4).map(tuple)),
+    lambda inner: st.builds(
+        Expression, st.sampled_from(sorted(OPERATORS)), st.lists(inner, min_size=1, max_size=4).map(tuple)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(deadline=None)
@@ -95,7 +97,7 @@ def test_long_text_is_an_expression_and_not_a_file_name() -> None:
     assert str(as_member(text)) == text
 
 
-def test_a_folder_may_have_brackets_quotes_or_spaces_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_have_brackets_or_spaces_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nli (2)").mkdir()
     assert as_member("nli (2)") == Leaf("nli (2)")

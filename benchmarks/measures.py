@@ -1,0 +1,108 @@
+"""What benchmarks measure a step by, beside its time: operations, bytes kept for the backward pass, peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
+
+from adapterxl.modules import Head, LoRAPart, Part
+
+
+def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, outputs: int) -> int:
+    """Floating point operations of the matrix products of one forward and backward pass.
+
+    With T positions, S the sum of squared row lengths, d the hidden and f the inner size, a layer's forward costs
+    2 T (4 d^2 + 2 d f) in its Linears and 4 S d in attention. Backward, a frozen Linear costs its forward once more
+    (the gradient of its input; its weights have none) and attention twice (both factors of both products have
+    gradients). A trained matrix of n weights costs 2 T n forward and 4 T n backward. In the lowest layer nothing
+    asks for the gradient of the layer's input: LoRA saves that part of query, key and value and of their A; a
+    bottleneck after the feed-forward block saves the whole backward of the layer and that of its down-projection.
+    Padding counts as positions. Embeddings, norms, activations, dropout and optimizer have no matrix products.
+
+    Args:
+        on: The backbone's dimensions: hidden, intermediate, layers.
+        part: LoRA at all six sites, or seq_bn, in every layer.
+        positions: Token positions that the encoder computes.
+        squares: Sum of the squared row lengths, padding included where it is computed.
+        outputs: Rows that the head scores: sequences (classify) or labelled tokens (tag).
+    """
+    d = on.hidden
+    linear = 2 * positions * (4 * d * d + 2 * d * on.intermediate)
+    attention = 4 * squares * d
+    forward = on.layers * (linear + attention)
+    matrices = {name: tensor.numel() for name, tensor in part.tensors().items() if tensor.ndim == 2}
+    if isinstance(part, LoRAPart):
+        backward = on.layers * (linear + 2 * attention) - 2 * positions * 3 * d * d
+        lowest = [f"0.{site}.A" for site in ("query", "key", "value")]
+    else:
+        backward = (on.layers - 1) * (linear + 2 * attention)
+        lowest = ["0.ffn.down.weight"]
+    module = 6 * positions * sum(matrices.values()) - 2 * positions * sum(matrices[name] for name in lowest)
+    of_head = 6 * outputs * sum(tensor.numel() for tensor in head.tensors().values() if tensor.ndim == 2)
+    return forward + backward + module + of_head
+
+
+def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of `forward`.
+
+    A storage counts once however many tensors lie in it; the storages of `weights` do not count.
+    """
+    own = {weight.untyped_storage().data_ptr() for weight in weights}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    del result  # till here it held the graph, so no address could come back as another storage
+    return sum(kept.values())
+
+
+def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
+    """Most bytes that PyTorch held at once during a step, above what it held before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it writes a line per profile to stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [(event["args"]["Ev Idx"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
+    held = np.cumsum([count for _, count in sorted(changes)])
+    return int(held.max(initial=0))
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What figures were taken on, without the machine's name."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
