@@ -1,8 +1,7 @@
 """What a training step costs: the packed engine against peft and adapters, on padded and on packed batches.
 
     python benchmarks/train_step.py --base DIR --data DIR --out benchmarks/results/train_step.json
-
-What is measured and how to read it: benchmarks/README.md.
+What it measures: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -287,9 +286,9 @@ def show(report: dict[str, Any], console: Console) -> None:
         for number, name in enumerate(heads):
             table.add_column(name, justify="left" if number < 2 else "right")
         for result in (result for result in report["results"] if result["method"] == method):
-            steps = len(result["saved_bytes"]["by_batch"])
+            steps, rows = len(result["saved_bytes"]["by_batch"]), "padded" if result["padded"] else "packed"
             table.add_row(
-                f"{result['engine']}, {'padded' if result['padded'] else 'packed'}", result["batching"], f"{result['fill']:.2f}",
+                f"{result['engine']}, {rows}", result["batching"], f"{result['fill']:.2f}",
                 *(_range(result[key], ",.0f") for key in ("tokens_per_second", "tokens_per_cpu_second")),
                 f"{result['flops'] / steps / 1e9:,.1f}", f"{result['saved_bytes']['mean'] / MIB:,.1f}",
                 f"{result['peak_bytes'] / MIB:,.1f}",

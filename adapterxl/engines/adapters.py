@@ -24,7 +24,8 @@ class AdaptersEngine:
     """All parts as one `Stack` of the adapters library.
 
     Refuses what the library runs, but runs wrongly: stacks of bottlenecks with par_bn (of two, only the last
-    acts) and of LoRA (their product instead of their sum); and LoRA at the attention's output, for which it has no site.
+    acts) and of LoRA (their product instead of their sum); and LoRA at the attention's output, for which it
+    has no site.
 
     Args:
         padded: Run stock padded batches instead of putting the packed attention in.

@@ -197,7 +197,9 @@ def test_a_file_that_is_not_safetensors_is_refused(saved: Saved) -> None:
         (lambda m: m["parts"][0].update(where="../other"), "is used but not listed"),
     ],
 )
-def test_a_wrong_manifest_is_refused_with_the_field(edit: Callable[[dict[str, Any]], Any], said: str, saved: Saved) -> None:
+def test_a_wrong_manifest_is_refused_with_the_field(
+    edit: Callable[[dict[str, Any]], Any], said: str, saved: Saved
+) -> None:
     folder = saved("lora-sequence")
     edit_manifest(folder, edit)
     with pytest.raises(ArtifactError, match=said) as caught:

@@ -48,7 +48,8 @@ def test_what_two_members_share_counts_once(world: dict[str, TaskModule]) -> Non
     merged = compose(merge(world["nli"], world["ner"]))
     assert names(merged) == ["nli", "ner"]
     assert [part.digest() for part in merged.parts] == [part.digest() for part in world["ner"].parts]
-    assert names(compose(stack(world["ner"], world["pos"], "x"), known={"x": world["one"]})) == ["nli", "ner", "pos", "one"]
+    stacked = compose(stack(world["ner"], world["pos"], "x"), known={"x": world["one"]})
+    assert names(stacked) == ["nli", "ner", "pos", "one"]
 
 
 @pytest.mark.parametrize("text", ["merge(nli, nli)", "merge(ner, nli)", "stack(one, one)", "merge(merge(nli), nli)"])

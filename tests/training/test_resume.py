@@ -51,19 +51,21 @@ def log_of(folder: Path) -> list[tuple[Any, ...]]:
     return [(line["step"], line.get("loss"), line.get("dev_score"), line.get("lr")) for line in lines]
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize(
-    ("owner", "name", "at", "after"),
+    ("owner", "name", "at", "after", "accumulation"),
     [
-        (Loop, "_one_step", 1, False),
-        (Loop, "_one_step", 6, False),
-        (loop_module, "head_scores", 7, True),  # its dropout masks are drawn, its step is not done
-        (Loop, "_dev", 2, False),  # the step is done, its dev score not looked at
-        (Loop, "_dev", 2, True),
-        (Loop, "_log", 5, True),
+        (Loop, "_one_step", 1, False, 1),
+        (Loop, "_one_step", 6, False, 1),
+        (Loop, "_one_step", 6, False, 3),
+        (loop_module, "head_scores", 7, True, 1),  # its dropout masks are drawn, its step is not done
+        (loop_module, "head_scores", 14, True, 3),
+        (Loop, "_dev", 2, False, 1),  # the step is done, its dev score not looked at
+        (Loop, "_dev", 2, True, 1),
+        (Loop, "_log", 5, True, 1),
     ],
-    ids=["at once", "between steps", "inside a step", "before the dev score", "after it", "after a log line"],
-)
+    ids=["at once", "between steps", "between steps-3", "inside a step", "inside a step-3", "before the dev score",
+         "after it", "after a log line"],
+)  # fmt: skip
 def test_an_interrupted_run_ends_bit_equal(
     owner: Any, name: str, at: int, after: bool, accumulation: int, fit: Fit, tmp_path: Path
 ) -> None:

@@ -1,0 +1,211 @@
+"""What a training is made of, found out before anything slow starts: rows, dev rows, starting point, method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..artifacts import TaskModule
+from ..artifacts.module import check_name
+from ..backbone import Backbone
+from ..data.examples import Example
+from ..data.prepare import Prepared, prepare
+from ..data.resolve import DataLike, TaskLike, resolve_task
+from ..data.source import DataSource, OnBadRow
+from ..engines import get_engine
+from ..errors import TaskError, UsageError, did_you_mean
+from ..evaluation.zero_shot import check_base
+from ..modules import Head, Method, Part, make_head
+from ..operators import Member, compose
+from ..tasks import get_task
+from ..tasks.base import Task
+from .settings import HEAD_LR, Settings
+
+# Held out of the training rows where no other dev rows may be looked at.
+_HOLD_OUT = 0.05
+
+
+@dataclass
+class Job:
+    """Everything that `train` and `plan` find out before a model runs."""
+
+    task: Task
+    trained_from: Task
+    start: TaskModule | None
+    rows: Prepared
+    dev: tuple[Example, ...]
+    origin: list[str]
+    digests: dict[str, str]
+    dropped: int
+    notes: list[str]
+    method: Method | None
+    settings: Settings
+    on: Backbone
+    engine: str
+    name: str
+
+    @property
+    def rate(self) -> float:
+        base = HEAD_LR if self.method is None else self.method.base_lr
+        return self.settings.rate(base, self.on.hidden)
+
+    def new_part(self) -> Part | None:
+        """The part to be trained, at its seeded initial values."""
+        if self.method is None:
+            return None
+        dtype = torch.float64 if self.on.dtype == torch.float64 else torch.float32
+        part = self.method.build(self.name, self.on, torch.Generator().manual_seed(self.settings.seed), dtype)
+        part.task = self.trained_from.name
+        part.trained_on = tuple(earlier.digest() for earlier in self.start.parts) if self.start else ()
+        return part
+
+    def new_head(self) -> Head:
+        head = make_head(self.task.kind, self.on, self.task.labels)
+        generator = torch.Generator().manual_seed(self.settings.seed + 1)
+        head.initialise(self.on.config.initializer_range, generator)
+        return head.double() if self.on.dtype == torch.float64 else head
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result: the key under which a run is resumed."""
+        return {
+            "task": self.task.name,
+            "labels": self.task.labels,
+            "max_length": self.task.max_length,
+            "trained_from": self.trained_from.name,
+            "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
+            "settings": self.settings.model_dump(),
+            "base": self.on.fingerprint,
+            "dtype": self.on.dtype_name,
+            "engine": self.engine,
+            "start": self.start.digest() if self.start else None,
+            "data": self.digests,
+            "rows": len(self.rows.examples),
+        }
+
+
+def prepare_job(
+    task: TaskLike,
+    *,
+    on: Backbone,
+    method: Method | None,
+    settings: Settings | None,
+    start: Member | None,
+    engine: str,
+    data: DataLike,
+    train_from: str | None,
+    train_languages: Sequence[str] | None,
+    limit: int | None,
+    name: str | None,
+    on_bad_row: OnBadRow = "stop",
+    progress: bool = True,
+) -> Job:
+    settings = settings or Settings()
+    get_engine(engine)
+    found, source = resolve_task(task, data)
+    if found.kind == "retrieve":
+        raise TaskError(f"{found.name} is a retrieval task: it is evaluated, not trained.")
+    name = check_name(name or short_name(task))
+    before = compose(start) if start is not None else None
+    check_base(before, on)
+    trained_from = _training_task(found, source, train_from)
+    splits = source.splits(trained_from)
+    languages = list(train_languages or [trained_from.source_language])
+    for language in languages:
+        if language not in splits["train"]:
+            raise TaskError(
+                f"No training rows of {trained_from.name} in '{language}' in {source.describe}."
+                f"{did_you_mean(language, splits['train'])} Languages there: {', '.join(splits['train'])}."
+            )
+    loads = [source.load(trained_from, "train", language, on_bad_row=on_bad_row) for language in languages]
+    rows = [example for loaded in loads for example in loaded.examples]
+    digests = {file.path: file.sha256 for loaded in loads for file in loaded.files}
+    notes = [warning for loaded in loads for warning in loaded.warnings] + list(before.notes if before else ())
+    if trained_from.name != found.name:
+        notes.append(f"{found.name} is trained on the rows of {trained_from.name}.")
+    if dropped := sum(len(loaded.dropped) for loaded in loads):
+        notes.append(f"{dropped} bad rows of {trained_from.name} are left out.")
+    dev: Sequence[Example]
+    if "test" in splits and trained_from.source_language in splits.get("dev", ()):
+        loaded = source.load(trained_from, "dev", trained_from.source_language, on_bad_row=on_bad_row)
+        digests |= {file.path: file.sha256 for file in loaded.files}
+        dev = _sample(loaded.examples, settings.dev_limit, settings.seed)
+    else:
+        # The only other labelled rows are those that results are reported on; nothing may be chosen by them.
+        rows, dev = _hold_out(rows, settings)
+        notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
+    if not dev and (settings.patience or settings.eval_every):
+        raise UsageError(
+            f"patience and eval_every need dev rows, but {trained_from.name} has none: of its {len(rows)} training "
+            "rows none can be held out. Leave both out, or give more rows."
+        )
+    if limit is not None:
+        rows = list(_sample(rows, limit, settings.seed))
+    if not rows:
+        raise TaskError(f"{trained_from.name}: no training rows are left after holding out dev rows.")
+    max_length = min(settings.max_length or found.max_length, on.max_length)
+    return Job(
+        task=found,
+        trained_from=trained_from,
+        start=before,
+        rows=prepare(found.kind, rows, on.tokenizer, max_length, progress=progress),
+        dev=tuple(dev),
+        origin=[loaded.origin for loaded in loads],
+        digests=digests,
+        dropped=dropped,
+        notes=notes,
+        method=method,
+        settings=settings,
+        on=on,
+        engine=engine,
+        name=name,
+    )
+
+
+def _training_task(task: Task, source: DataSource, train_from: str | None) -> Task:
+    """The task whose training rows are used: the one named, the task itself, or the one it borrows from."""
+    if train_from is not None:
+        other = get_task(train_from)
+        if other.kind != task.kind or (other.labels != task.labels and task.kind in ("classify", "tag")):
+            raise TaskError(
+                f"--train-from {train_from}: its rows ({other.kind}, labels {', '.join(other.labels) or 'none'}) "
+                f"do not fit {task.name} ({task.kind}, labels {', '.join(task.labels) or 'none'})."
+            )
+        candidates = [other]
+    else:
+        candidates = [task] + ([get_task(task.train_from)] if task.train_from else [])
+    reasons = []
+    for candidate in candidates:
+        try:
+            if "train" in source.splits(candidate):
+                return candidate
+            reasons.append(f"{candidate.name} has no train split")
+        except TaskError as error:
+            reasons.append(str(error))
+    raise TaskError(
+        f"{task.name} has no training rows in {source.describe}: {'; '.join(reasons)}. "
+        "Name a task whose training rows stand in with --train-from."
+    )
+
+
+def _hold_out(rows: Sequence[Example], settings: Settings) -> tuple[list[Example], list[Example]]:
+    count = min(round(len(rows) * _HOLD_OUT), settings.dev_limit)
+    held = set(np.random.default_rng([settings.seed, 1]).permutation(len(rows))[:count].tolist())
+    return [r for i, r in enumerate(rows) if i not in held], [r for i, r in enumerate(rows) if i in held]
+
+
+def _sample(rows: Sequence[Example], limit: int, seed: int) -> Sequence[Example]:
+    if limit >= len(rows):
+        return rows
+    chosen = np.random.default_rng([seed, 2]).permutation(len(rows))[:limit]
+    return [rows[i] for i in sorted(chosen.tolist())]
+
+
+def short_name(task: TaskLike) -> str:
+    if isinstance(task, Task):
+        return task.name
+    return Path(task).stem if str(task).endswith((".yaml", ".yml")) else str(task)
