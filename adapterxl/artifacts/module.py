@@ -73,6 +73,14 @@ class TaskModule:
     notes: tuple[str, ...] = ()
     path: Path | None = None
 
+    @property
+    def text(self) -> str:
+        """How compositions name it: a trained module by its name, a composition by its expression.
+
+        Folders are left out: the same composition has the same text on every machine and for every seed.
+        """
+        return self.composition if self.operator != "train" and self.composition else self.name
+
     def part(self, name: str) -> Part:
         """One of its parts by name, alone."""
         found = [part for part in self.parts if part.name == name]

@@ -64,7 +64,7 @@ def compose(
         head=None,
         base=base,
         operator=member.operator,
-        composition=str(member),
+        composition=f"{member.operator}({', '.join(one.text for one in members)})",
         notes=tuple(notes),
     )
 

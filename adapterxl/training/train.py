@@ -172,7 +172,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         "dev_rows": len(job.dev),
         "dropped_rows": job.dropped,
         "truncated_rows": job.rows.truncated,
-        "data": job.origin,
+        "data": [_without_folders(origin) for origin in job.origin],
         "data_digests": job.digests,
         "train_from": job.trained_from.name,
         **({"choices": len(first.choices)} if isinstance(first, ChoiceExample) else {}),
@@ -189,17 +189,16 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         head=state,
         base=job.on.describe(),
         operator="train",
-        composition=_composition(start),
+        composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
         notes=start.notes if start else (),
     )
 
 
-def _composition(start: TaskModule | None) -> str | None:
-    """The starting point in words: an operator's own text, or the name of a single module."""
-    if start is None:
-        return None
-    return start.composition if start.operator != "train" and start.composition else start.name
+def _without_folders(origin: str) -> str:
+    """An origin as artifacts record it: where files lay on one machine is nobody else's business."""
+    words = origin.split()
+    return " ".join(Path(word).name if word.rstrip(",").endswith((".yaml", ".yml")) else word for word in words)
 
 
 def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:

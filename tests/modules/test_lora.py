@@ -191,6 +191,16 @@ def test_folding_keeps_the_addition_and_leaves_the_original_alone():
     assert folded.folded().digest() == folded.digest()
 
 
+def test_a_folded_part_shares_no_memory_with_the_original():
+    part = build(LoRA(rank=2, alpha=2))
+    folded = part.folded()
+    before = folded.digest()
+    with torch.no_grad():
+        for weight in part.parameters():
+            weight.zero_()
+    assert folded.digest() == before
+
+
 def test_folding_by_a_power_of_two_is_exact():
     part = build(LoRA(rank=4, alpha=16), dtype=torch.float32)
     for (_, b), (_, folded) in zip(

@@ -19,6 +19,7 @@ from adapterxl.errors import ArtifactError, BackboneError, TaskError, TrainingEr
 from adapterxl.modules import METHODS
 from adapterxl.training import loop as loop_module
 from adapterxl.training import plan
+from adapterxl.training.job import prepare_job
 
 Fit = Callable[..., TaskModule]
 train_module: Any = import_module("adapterxl.training.train")
@@ -26,7 +27,7 @@ train_module: Any = import_module("adapterxl.training.train")
 
 def prepared(task: str, on: Backbone, data: Path, **settings: Any) -> Any:
     """What `train` finds out before it runs a model."""
-    return train_module._prepare(
+    return prepare_job(
         task, on=on, method=None, settings=Settings(**settings), start=None, engine="packed", data=data,
         train_from=None, train_languages=None, limit=None, name=None, progress=False,
     )  # fmt: skip
@@ -107,7 +108,8 @@ def test_what_a_run_starts_from_stays_bit_for_bit(fit: Fit, on: Backbone, tmp_pa
         assert [part.digest() for part in pos.parts[:2]] == [part.digest() for part in ner.parts]
         assert pos.parts[2].trained_on == (ner.parts[0].digest(), ner.parts[1].digest())
         assert load(tmp_path / engine).digest() == pos.digest()
-        assert pos.composition == f'merge(mnli, "{tmp_path}/ner")'
+        assert pos.composition == "merge(mnli, panx)"  # names, not folders
+        assert str(tmp_path) not in (tmp_path / engine / "adapterxl.json").read_text()
     assert ner.parts[0].digest() == nli.parts[0].digest() and ner.parts[1].trained_on == (nli.parts[0].digest(),)
     head_only = fit(start=ner, method=None)
     assert [part.digest() for part in head_only.parts] == [part.digest() for part in ner.parts]
