@@ -1,4 +1,4 @@
-"""What the README shows exists: its commands parse, its Python compiles and names public things, its links lead somewhere."""
+"""What the README shows exists: commands parse, Python compiles and names public things, links lead somewhere."""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ def _first_problem(error: ValidationError, raw: dict[str, Any], model: type[Base
     problems = error.errors(include_url=False)
     # An unknown key is most often the cause of the others (the right one is then missing), so it goes first.
     first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    keys = [part for part in first["loc"] if not _is_union_branch(part)]
+    # The last step is the key itself, whatever it looks like.
+    keys = [part for part in first["loc"][:-1] if not _is_union_branch(part)] + list(first["loc"][-1:])
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -149,6 +149,22 @@ def test_no_engine_changes_the_backbone(tiny_xlmr: Path, name: str):
     assert all(torch.equal(tensor, weights[key]) for key, tensor in on.model.state_dict().items())
 
 
+@pytest.mark.parametrize("engine", ["packed", "peft", "adapters"])
+def test_no_engine_changes_the_parts_that_it_is_given(tiny_xlmr: Path, engine: str):
+    on = backbone(tiny_xlmr)
+    sites = ("query", "ffn_down")
+    below = [frozen(random_part(LoRA(rank=2, sites=sites), on, 1))] if engine != "adapters" else []
+    new = random_part(LoRA(rank=2, sites=sites), on, 2)
+    before = [part.digest() for part in (*below, new)]
+    built = get_engine(engine)(on, below, new)
+    built.hidden(pack(random_rows((3, 8), on)), training=True).sum().backward()
+    with torch.no_grad():
+        for parameter in built.parameters().values():
+            parameter.zero_()
+    assert [part.digest() for part in (*below, new)] == before
+    assert all(p.grad is None for p in new.parameters())
+
+
 @pytest.mark.parametrize("name", ["peft-frozen-and-new", "adapters-stack"])
 def test_only_the_new_part_learns(tiny_xlmr: Path, name: str):
     for engine in engines(CASES[name], backbone(tiny_xlmr), padded=False):
