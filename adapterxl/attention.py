@@ -38,7 +38,7 @@ def packed_attention(
     """
     tokens, hidden = query.shape
     width = hidden // heads
-    if query.is_cuda and dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+    if dropout == 0.0 and _has_varlen_kernel(query, width):
         from torch.nn.attention.varlen import varlen_attn  # CUDA only
 
         q, k, v = (t.view(tokens, heads, width) for t in (query, key, value))
@@ -55,6 +55,16 @@ def packed_attention(
             attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         pieces.append(attended.transpose(1, 2).reshape(rows * length, hidden))
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _has_varlen_kernel(query: Tensor, width: int) -> bool:
+    """Flash attention: half precision, heads of a multiple of 8, and Ampere or newer."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and width % 8 == 0
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
 
 
 def _attention_with_dropout(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Backbone:
     """A frozen encoder with its tokenizer.
 
     Args:
-        base: Hub id (``FacebookAI/xlm-roberta-base``) or a local folder with config.json,
+        base: Hub id (``FacebookAI/xlm-roberta-base``, or ``ID@REVISION``) or a local folder with config.json,
             safetensors weights and a fast tokenizer.
         revision: Commit, tag or branch on the hub; ignored for folders.
         dtype: fp32, bf16 (or fp64, for checks).
@@ -79,6 +80,12 @@ class Backbone:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.dtype_name]
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision as training has it: on CUDA with bf16 weights; elsewhere nothing."""
+        if self.device.type == "cuda" and self.dtype == torch.bfloat16:
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
     def describe(self) -> dict[str, Any]:
         """What an artifact or a result records about its base."""
         return {
@@ -97,6 +104,8 @@ def _locate(base: str, revision: str | None) -> tuple[Path, str | None, str | No
     folder = Path(base).expanduser()
     if folder.is_dir():
         return folder.resolve(), None, None
+    base, _, at = base.partition("@")
+    revision = revision or at or None
     parts = base.split("/")
     if base.startswith((".", "/", "~")) or len(parts) > 2 or not all(parts):
         raise BackboneError(
@@ -110,7 +119,7 @@ def _locate(base: str, revision: str | None) -> tuple[Path, str | None, str | No
         snapshot = Path(snapshot_download(base, revision=revision, allow_patterns=list(_WANTED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BackboneError(
-            f"'{base}' is not a folder here, and the hub did not give it "
+            f"'{base}' is no folder here, and the hub did not give it either "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Check the name and the network, or give a folder."
         ) from error
     return snapshot, base, snapshot.name
@@ -255,7 +264,9 @@ def fingerprint(folder: Path) -> str:
 
 
 def _bare(name: str) -> str:
-    return name.removeprefix("roberta.").removeprefix("bert.")
+    """A tensor's name without the model's prefix, and with the LayerNorm names of today (old files: gamma, beta)."""
+    bare = name.removeprefix("roberta.").removeprefix("bert.")
+    return bare.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _is_encoder(bare: str) -> bool:

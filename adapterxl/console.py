@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 
-def say(lines: Iterable[str], *, show: bool = True) -> None:
+def say(lines: Iterable[str]) -> None:
     """Print each line as a note."""
     for line in lines:
-        if show:
-            tqdm.write(f"note: {line}", file=sys.stderr)
+        tqdm.write(f"note: {line}", file=sys.stderr)

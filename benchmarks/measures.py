@@ -65,7 +65,7 @@ def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor]) -> int
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a node that keeps its own output would else hold itself, and never be freed
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         result = forward()

@@ -239,7 +239,7 @@ def test_a_missing_folder_is_refused(name: str):
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "not a name"])
 def test_a_hub_id_that_the_hub_does_not_give_is_refused_in_one_line(name: str):
-    with pytest.raises(BackboneError, match=f"'{name}' is not a folder here, and the hub did not give it") as caught:
+    with pytest.raises(BackboneError, match=f"'{name}' is no folder here, and the hub did not give it either") as caught:
         Backbone(name)
     assert "\n" not in str(caught.value)
 
@@ -334,3 +334,15 @@ def test_cuda_without_a_gpu_is_refused(tiny_xlmr: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="sees no CUDA GPU. Use --device cpu"):
         Backbone(tiny_xlmr, device="cuda")
     assert Backbone(tiny_xlmr, device="auto").device.type == "cpu"
+
+
+def test_old_layer_norm_names_give_the_same_fingerprint(tiny_bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "old")
+    tensors = load_file(tiny_bert / "model.safetensors")
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in tensors.items()
+    }
+    assert renamed.keys() != tensors.keys()
+    save_file(renamed, tmp_path / "old/model.safetensors", metadata={"format": "pt"})
+    assert fingerprint(tmp_path / "old") == fingerprint(tiny_bert)

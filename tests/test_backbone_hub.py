@@ -101,4 +101,4 @@ def test_a_hub_id_is_loaded_pinned_to_its_commit_and_without_pickles_or_code(
 
 def test_an_unknown_hub_id_is_one_line(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     said = ask(hub[0], "org/unknown", tmp_path)
-    assert said.startswith("error: 'org/unknown' is not a folder here, and the hub did not give it")
+    assert said.startswith("error: 'org/unknown' is no folder here, and the hub did not give it either")

@@ -40,7 +40,8 @@ class HeadState:
 
     def build(self, on: HeadSpace) -> Head:
         """The head, ready to run."""
-        return make_head(self.kind, on, self.labels).load(dict(self.tensors))
+        head = make_head(self.kind, on, self.labels)
+        return head.to(next(iter(self.tensors.values())).dtype).load(dict(self.tensors))
 
 
 @dataclass(frozen=True)

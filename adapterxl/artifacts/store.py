@@ -37,9 +37,14 @@ def check_target(folder: Path, overwrite: bool) -> None:
             )
         if not overwrite:
             raise ArtifactError(f"{folder}: already holds a module. Give another --out, or --overwrite to replace it.")
-    parent = _existing_parent(folder)
+    check_writable(folder)
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a file or folder to be written below something that is no folder or cannot be written to."""
+    parent = _existing_parent(target)
     if not parent.is_dir():
-        raise ArtifactError(f"{parent}: is a file, so '{folder.name}' cannot be written below it. Give another --out.")
+        raise ArtifactError(f"{parent}: is a file, so '{target.name}' cannot be written below it. Give another --out.")
     if not os.access(parent, os.W_OK):
         raise ArtifactError(f"{parent}: cannot be written to. Give another --out.")
 
@@ -49,7 +54,8 @@ def publish(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -
 
     They are written and synced in a hidden folder beside the target, which then takes the target's name.
     The manifest is written last, so a folder without one was never whole. On an error or interruption the
-    target is what it was before.
+    target is what it was before. Only a kill between the two renames that replace a module leaves it under its
+    hidden ``.old-`` name.
     """
     folder = folder.absolute()
     check_target(folder, overwrite)

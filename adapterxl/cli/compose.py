@@ -20,13 +20,14 @@ def compose(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
     ] = False,
+    name: Annotated[str | None, typer.Option(show_default="the operator", help="Name of the result.")] = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compose trained modules into one that vanilla libraries load, where such a form exists."""
     from adapterxl.operators import compose as composed
     from adapterxl.operators import parse
 
-    module = composed(parse(expression), strict=strict)
+    module = composed(parse(expression), strict=strict, name=name)
     if base is not None:
         from adapterxl.evaluation.zero_shot import check_base
 

@@ -43,6 +43,7 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Scores; predictions are written beside it.")
     ] = Path("scores.json"),
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
@@ -55,7 +56,8 @@ def evaluate(
     scores = evaluated(
         None if module == "none" else module,
         on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
-        center=center, train_from=train_from, tokens_per_batch=tokens_per_batch, out=out, on_bad_row=on_bad_row,
+        center=center, train_from=train_from, tokens_per_batch=tokens_per_batch, out=out, overwrite=overwrite,
+        on_bad_row=on_bad_row,
     )  # fmt: skip
     typer.echo(to_table([scores]))
     typer.echo(f"saved: {out}")

@@ -83,7 +83,9 @@ def train(
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last state saved in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last state, kept in DIR.run; keep what is finished.")
+    ] = False,
     overwrite: opt.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print sizes, estimated cost and memory.")] = False,
 ) -> None:

@@ -107,7 +107,7 @@ class HubData:
         return Loaded(
             examples=examples,
             dropped=dropped,
-            files=(FileDigest(place, digest.hexdigest()),),
+            files=(FileDigest(f"{place}: {language}", digest.hexdigest()),),  # one configuration may mix languages
             origin=f"hub dataset {place}",
             warnings=(*warnings, *one_label_warning(task, examples, place)),
         )

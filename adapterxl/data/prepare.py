@@ -161,13 +161,14 @@ def _tag(chunk: Sequence[TagExample], start: int, tokenizer: Any, max_length: in
 
 
 def _span(chunk: Sequence[SpanExample], start: int, tokenizer: Any, max_length: int) -> _Made:
-    questions, cut = _short_questions([example.question for example in chunk], tokenizer)
+    room = min(MAX_QUESTION, max_length // 2)  # the other half, less the special tokens, is context
+    questions, cut = _short_questions([example.question for example in chunk], tokenizer, room)
     encoded = tokenizer(
         questions,
         [example.context for example in chunk],
         truncation="only_second",
         max_length=max_length,
-        stride=min(DOC_STRIDE, max((max_length - MAX_QUESTION) // 3, 1)),
+        stride=min(DOC_STRIDE, max_length // 6),
         return_overflowing_tokens=True,
     )
     items = []
@@ -180,12 +181,12 @@ def _span(chunk: Sequence[SpanExample], start: int, tokenizer: Any, max_length: 
     return items, cut, 0
 
 
-def _short_questions(questions: Sequence[str], tokenizer: Any) -> tuple[list[str], int]:
+def _short_questions(questions: Sequence[str], tokenizer: Any, room: int) -> tuple[list[str], int]:
     short, cut = [], 0
     encodings = tokenizer(list(questions), add_special_tokens=False).encodings
     for question, encoding in zip(questions, encodings, strict=True):
-        if len(encoding.ids) > MAX_QUESTION:
-            question, cut = question[: encoding.offsets[MAX_QUESTION - 1][1]], cut + 1
+        if len(encoding.ids) > room:
+            question, cut = question[: encoding.offsets[room - 1][1]], cut + 1
         short.append(question)
     return short, cut
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..modules import LoRAPart, Part
+from ..modules import BottleneckPart, LoRAPart, Part
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
 from .encoder import encode
@@ -51,10 +51,12 @@ def join_frozen(parts: Sequence[Part]) -> list[Part]:
 
 
 def finished(part: Part) -> Part:
-    """A learned part as artifacts hold it: on the CPU, frozen, a LoRA's scale folded into B."""
+    """A learned part as artifacts hold it: on the CPU, frozen, without dropout, a LoRA's scale folded into B."""
     result = copy.deepcopy(part).cpu()
     if isinstance(result, LoRAPart):
         result = result.folded()
+    elif isinstance(result, BottleneckPart):
+        result.dropout_p = 0.0  # of its own training only; a part that is trained upon stays as it is
     return result.requires_grad_(False)
 
 

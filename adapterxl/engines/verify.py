@@ -40,18 +40,18 @@ class Verification:
 
 
 @torch.no_grad()
-def verify(path: str | Path, *, on: Backbone, against: str) -> Verification:
+def verify(path: str | Path, *, on: Backbone, against: str | None = None) -> Verification:
     """Compare a folder as the vanilla library runs it (stock padded model) with the packed engine.
 
     Args:
         path: A module folder.
         on: The backbone it was trained on.
-        against: peft or adapters.
+        against: peft or adapters; the library whose layout the folder has by default.
 
     Raises:
         EngineError: If the folder has no form that this library loads.
     """
-    if against not in AGAINST:
+    if against is not None and against not in AGAINST:
         raise EngineError(f"--against {against}: expected one of {', '.join(AGAINST)}.{did_you_mean(against, AGAINST)}")
     folder = Path(path)
     module = load(folder)
@@ -59,9 +59,13 @@ def verify(path: str | Path, *, on: Backbone, against: str) -> Verification:
         raise BackboneError(f"'{module.name}' was trained on {module.base['name']}, which is not {on.name}.")
     layout = read_manifest(folder).layout
     library = {"peft": "peft", "adapterhub": "adapters", "adapterhub-setup": "adapters"}.get(layout)
-    if library != against:
+    if against is None and library is not None:
+        against = library
+    if library != against or against is None:
         other = f"verify it --against {library}" if library else "only adapterxl runs it"
-        raise EngineError(f"{folder}: its layout is {layout}, which {against} does not load; {other}.")
+        raise EngineError(
+            f"{folder}: its layout is {layout}, which {against or 'no vanilla library'} does not load; {other}."
+        )
     rows = [_row(on, length, seed) for seed, length in enumerate(_LENGTHS)]
     if module.kind == "choice" and module.head is not None:
         rows = rows[: len(rows) // _choices(module) * _choices(module)] or rows[:1] * _choices(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ..artifacts import TaskModule
 from ..artifacts.module import versions
+from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
 from ..data.collate import cut_batches
@@ -49,7 +51,9 @@ def evaluate(
     center: bool = False,
     train_from: str | None = None,
     tokens_per_batch: int = 8192,
+    seed: int | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
 ) -> Scores:
@@ -66,7 +70,10 @@ def evaluate(
         center: Retrieval: subtract each side's mean before the cosine.
         train_from: Say so when the module was trained on another task than the one whose training data this
             task has (xquad after tydiqa).
-        out: scores.json to write; predictions go beside it.
+        seed: Recorded with the scores; the module's own by default.
+        out: scores.json to write; predictions go beside it. Scores of another module or task that are there are
+            not replaced without
+        overwrite: which says that they may be.
 
     Raises:
         TaskError, DataError, BackboneError, CompositionError: Before anything slow starts, where possible.
@@ -79,12 +86,18 @@ def evaluate(
     chosen, expected = choose_languages(task, source, split, languages)
     origin = check_fit(subject, task, train_from)
     if subject is not None:
-        say(subject.notes, show=progress)
+        say(subject.notes)
     if origin is not None:
-        say([f"'{subject.name if subject else ''}' was trained on {origin}, not on {task.name}."], show=progress)
-    if out is not None and Path(out).suffix != ".json":
-        raise UsageError(f"--out {out}: expected a name that ends in .json.")
+        say([f"'{subject.name if subject else ''}' was trained on {origin}, not on {task.name}."])
+    if out is not None:
+        _check_out(Path(out), task, subject, overwrite)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit: found {limit}, expected at least 1 example.")
     options: dict[str, Any] = {"limit": limit} if limit else {}
+    if on.dtype_name != "fp32":
+        options["dtype"] = on.dtype_name
+    if on.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(on.device)
     runner = get_engine(engine)(on, subject.parts if subject else (), None)
     records: list[Record] = []
     rows: list[dict[str, Any]] = []
@@ -101,7 +114,7 @@ def evaluate(
     for language in bar:
         bar.set_postfix_str(language)
         loaded = source.load(task, split, language, on_bad_row=on_bad_row)
-        say((f"{language}: {warning}" for warning in loaded.warnings), show=progress)
+        say(f"{language}: {warning}" for warning in loaded.warnings)
         examples = loaded.examples[:limit]
         if head is None:
             assert layer is not None
@@ -116,7 +129,7 @@ def evaluate(
         task=task.name,
         base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
         module=_module_info(subject),
-        seed=int(subject.training.get("seed", 0)) if subject else 0,
+        seed=seed if seed is not None else int(subject.training.get("seed", 0)) if subject else 0,
         engine=engine,
         records=records,
         expected_languages=expected,
@@ -151,15 +164,16 @@ def _score(
     tokens_per_batch: int,
 ) -> tuple[list[Record], list[dict[str, Any]]]:
     prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
-    predictions = predict(
-        engine,
-        head,
-        prepared,
-        task.labels,
-        device=on.device,
-        tokens_per_batch=tokens_per_batch,
-        no_answer_threshold=0.0 if task.no_answer else None,
-    )
+    with on.autocast():
+        predictions = predict(
+            engine,
+            head,
+            prepared,
+            task.labels,
+            device=on.device,
+            tokens_per_batch=tokens_per_batch,
+            no_answer_threshold=0.0 if task.no_answer else None,
+        )
     golds = gold_answers(examples, task.labels)
     records = [
         Record(
@@ -188,7 +202,9 @@ def embed(engine: Engine, on: Backbone, texts: Sequence[str], layer: int, tokens
     vectors = torch.empty(len(rows), on.hidden, device=on.device)
     for indices in cut_batches(order, lengths, None, tokens_per_batch):
         batch = pack([rows[i] for i in indices]).to(on.device)
-        pooled = mean_pool(engine.hidden(batch, upto=layer), batch.lengths)
+        with on.autocast():
+            hidden = engine.hidden(batch, upto=layer)
+        pooled = mean_pool(hidden, batch.lengths)
         vectors[[indices[i] for i in batch.order]] = pooled
     return vectors
 
@@ -223,6 +239,21 @@ def _retrieve(
             for prediction, gold in zip(predictions, ids, strict=True)
         ]
     return records, rows
+
+
+def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool) -> None:
+    """Refuse a target that cannot be written or holds other scores, before anything is scored."""
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: expected a name that ends in .json.")
+    check_writable(out)
+    if out.exists() and not overwrite:
+        there = Scores.load(out)
+        digest = None if module is None else module.digest()
+        if there.task != task.name or there.module.digest != digest:
+            raise UsageError(
+                f"--out {out}: holds scores of '{there.module.name}' on {there.task}. "
+                "Give another --out, or --overwrite to replace them."
+            )
 
 
 def check_base(module: TaskModule | None, on: Backbone) -> None:
@@ -300,7 +331,8 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: allocated on the GPU, or resident on the CPU, at most so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _module_info(module: TaskModule | None) -> ModuleInfo:

@@ -34,20 +34,33 @@ def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
     twice: merge(nli, ner) is nli and ner, also when ner was trained on nli and holds it.
 
     Raises:
-        CompositionError: If a member adds nothing that earlier ones do not hold.
+        CompositionError: If a member is named twice, or has no parts.
     """
     parts: dict[str, Part] = {}
+    seen: set[tuple[str, ...]] = set()
     for member in members:
         if not member.parts:
             raise CompositionError(f"'{member.name}' has nothing to combine: it is a head alone. Leave it out.")
-        fresh = {digest: part for part in member.parts if (digest := part.digest()) not in parts}
-        if not fresh:
-            raise CompositionError(
-                f"'{member.name}' adds nothing: its parts are already there "
-                f"({', '.join(part.name for part in parts.values())}). Name each module once."
-            )
-        parts |= fresh
+        digests = tuple(part.digest() for part in member.parts)
+        if digests in seen:
+            raise CompositionError(f"'{member.name}' is there twice. Name each module once.")
+        seen.add(digests)
+        for digest, part in zip(digests, member.parts, strict=True):
+            parts.setdefault(digest, part)
     return tuple(parts.values())
+
+
+def inside_notes(members: Sequence[TaskModule]) -> tuple[str, ...]:
+    """One sentence for each member that an earlier one already holds whole, as merge(ner, nli) with ner on nli."""
+    notes: list[str] = []
+    held: dict[str, str] = {}
+    for member in members:
+        digests = [part.digest() for part in member.parts]
+        if all(digest in held for digest in digests):
+            notes.append(f"'{member.name}' is already inside '{held[digests[-1]]}', and is counted once.")
+        for digest in digests:
+            held.setdefault(digest, member.name)
+    return tuple(notes)
 
 
 def order_notes(parts: Sequence[Part]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..artifacts.module import TaskModule, check_name
 from ..artifacts.reading import load
 from ..errors import CompositionError, did_you_mean
-from .base import order_notes
+from .base import inside_notes, order_notes
 from .expression import OPERATORS, Expression, Leaf, Member, as_member
 
 
@@ -50,7 +50,7 @@ def compose(
     for one in members:
         operator.check(one)
     parts = operator.combine(members)
-    notes = list(order_notes(parts))
+    notes = [*inside_notes(members), *order_notes(parts)]
     if strict and notes:
         raise CompositionError(f"{member}: {notes[0]} Compose in the order of training, or without --strict.")
     left = [f"{one.name} ({one.head.kind})" for one in members if one.head is not None]

@@ -147,6 +147,8 @@ class RecipeRun:
             layer=spec.layer,
             center=spec.center,
             train_from=spec.train_from,
+            seed=step.seed,
+            overwrite=True,  # that it may be replaced was checked when the run began
             tokens_per_batch=spec.tokens_per_batch,
             out=step.result,
             on_bad_row=spec.on_bad_row,

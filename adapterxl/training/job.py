@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..artifacts import TaskModule
 from ..artifacts.module import check_name
+from ..artifacts.store import sha256
 from ..backbone import Backbone
 from ..data.examples import Example
 from ..data.prepare import Prepared, prepare
@@ -70,9 +71,9 @@ class Job:
         head.initialise(self.on.config.initializer_range, generator)
         return head.double() if self.on.dtype == torch.float64 else head
 
-    def request(self) -> dict[str, Any]:
-        """What decides the result: the key under which a run is resumed."""
-        return {
+    def request_digest(self) -> str:
+        """Digest of what decides the result: only a run or a module of the same request is gone on with."""
+        request = {
             "task": self.task.name,
             "labels": self.task.labels,
             "max_length": self.task.max_length,
@@ -81,11 +82,13 @@ class Job:
             "settings": self.settings.model_dump(),
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
+            "device": self.on.device.type,
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,
             "data": self.digests,
             "rows": len(self.rows.examples),
         }
+        return sha256(json.dumps(request, sort_keys=True, default=str).encode())
 
 
 def prepare_job(
@@ -105,16 +108,18 @@ def prepare_job(
     progress: bool = True,
 ) -> Job:
     settings = settings or Settings()
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit: found {limit}, expected at least 1 row.")
     get_engine(engine)
     found, source = resolve_task(task, data)
     if found.kind == "retrieve":
         raise TaskError(f"{found.name} is a retrieval task: it is evaluated, not trained.")
-    name = check_name(name or short_name(task))
+    name = check_name(name or found.name)
     before = compose(start) if start is not None else None
     check_base(before, on)
-    trained_from = _training_task(found, source, train_from)
+    trained_from, source = _training_task(found, source, train_from, data)
     splits = source.splits(trained_from)
-    languages = list(train_languages or [trained_from.source_language])
+    languages = list(dict.fromkeys(train_languages or [trained_from.source_language]))
     for language in languages:
         if language not in splits["train"]:
             raise TaskError(
@@ -136,7 +141,7 @@ def prepare_job(
         dev = _sample(loaded.examples, settings.dev_limit, settings.seed)
     else:
         # The only other labelled rows are those that results are reported on; nothing may be chosen by them.
-        rows, dev = _hold_out(rows, settings)
+        rows, dev = _hold_out(rows, trained_from.source_language, settings)
         notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
     if not dev and (settings.patience or settings.eval_every):
         raise UsageError(
@@ -166,8 +171,9 @@ def prepare_job(
     )
 
 
-def _training_task(task: Task, source: DataSource, train_from: str | None) -> Task:
-    """The task whose training rows are used: the one named, the task itself, or the one it borrows from."""
+def _training_task(task: Task, source: DataSource, train_from: str | None, data: DataLike) -> tuple[Task, DataSource]:
+    """The task whose training rows are used, and where they are: the one named, the task itself, or the one it
+    borrows from. A user's own task has its files beside it; another task's are in the data folder or on the hub."""
     if train_from is not None:
         other = get_task(train_from)
         if other.kind != task.kind or (other.labels != task.labels and task.kind in ("classify", "tag")):
@@ -181,20 +187,23 @@ def _training_task(task: Task, source: DataSource, train_from: str | None) -> Ta
     reasons = []
     for candidate in candidates:
         try:
-            if "train" in source.splits(candidate):
-                return candidate
+            where = source if candidate is task else resolve_task(candidate, data)[1]
+            if "train" in where.splits(candidate):
+                return candidate, where
             reasons.append(f"{candidate.name} has no train split")
         except TaskError as error:
-            reasons.append(str(error))
+            reasons.append(str(error).rstrip("."))
     raise TaskError(
         f"{task.name} has no training rows in {source.describe}: {'; '.join(reasons)}. "
         "Name a task whose training rows stand in with --train-from."
     )
 
 
-def _hold_out(rows: Sequence[Example], settings: Settings) -> tuple[list[Example], list[Example]]:
-    count = min(round(len(rows) * _HOLD_OUT), settings.dev_limit)
-    held = set(np.random.default_rng([settings.seed, 1]).permutation(len(rows))[:count].tolist())
+def _hold_out(rows: Sequence[Example], language: str, settings: Settings) -> tuple[list[Example], list[Example]]:
+    """Split off dev rows, in the source language only: nothing is chosen by rows of another one."""
+    own = [i for i, row in enumerate(rows) if row.language == language]
+    count = min(round(len(own) * _HOLD_OUT), settings.dev_limit)
+    held = {own[i] for i in np.random.default_rng([settings.seed, 1]).permutation(len(own))[:count].tolist()}
     return [r for i, r in enumerate(rows) if i not in held], [r for i, r in enumerate(rows) if i in held]
 
 

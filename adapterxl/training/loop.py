@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ class Loop:
         kept = f" The state before it is kept in {self.folder}." if self.folder else ""
         return TrainingError(
             f"Step {self.step + 1}: the {what} is {value}; the run stops and no module is written.{kept} "
-            f"Try a lower --lr than {self.rate:g}, or --dtype fp32."
+            f"Start anew with --overwrite and a lower --lr than {self.rate:g}, or with --dtype fp32."
         )
 
     def _dev(self) -> bool:
@@ -331,9 +332,11 @@ def _random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def _accelerator(device: torch.device, mixed_precision: str) -> Any:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("Several processes were launched, but a run uses one. Start it without a launcher.")
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     # accelerate keeps one state per process and refuses another precision; runs of both kinds may follow each other.
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..artifacts import HeadState, TaskModule
-from ..artifacts.store import check_target, sha256
+from ..artifacts import HeadState, TaskModule, load
+from ..artifacts.store import MANIFEST, check_target
 from ..backbone import Backbone
 from ..console import say
 from ..data.examples import ChoiceExample
@@ -58,8 +58,9 @@ def train(
         train_from: Another task's training rows stand in (same kind and labels).
         limit: This many training rows, a sample by seed.
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
-        resume: Go on from the last checkpoint in ``<out>.run``, if there is one.
-        overwrite: Replace an existing module; forget an unfinished run.
+        resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
+            same request.
+        overwrite: Replace an existing module; without `resume`, forget an unfinished run.
 
     Raises:
         AdapterXLError: In one line, before anything slow starts where possible; nothing half-written.
@@ -69,6 +70,8 @@ def train(
         train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress,
     )  # fmt: skip
     if not isinstance(task, TaskLike):
+        if name is not None:
+            raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
         modules = {}
         names = [short_name(one) for one in task]
         twice = next((one for one in names if names.count(one) > 1), None)
@@ -76,19 +79,30 @@ def train(
             raise UsageError(f"Tasks: '{twice}' is named twice." if twice else "Tasks: none given; name at least one.")
         if out is not None:
             for short in names:
-                check_target(Path(out) / short, overwrite)
+                if not _finished(Path(out) / short, resume, overwrite):
+                    check_target(Path(out) / short, overwrite)
         for one in task:
             target = None if out is None else Path(out) / short_name(one)
             keep = dict(out=target, resume=resume, overwrite=overwrite)
             modules[short_name(one)] = train(one, **arguments, **keep)  # type: ignore[arg-type]
         return modules  # type: ignore[return-value]
     folder = None
-    if out is not None:
+    finished = out is not None and _finished(Path(out), resume, overwrite)
+    if out is not None and not finished:
         out = Path(out)
         check_target(out, overwrite)
         folder = _run_folder(out, resume, overwrite)
     job = prepare_job(task, name=name, **arguments)  # type: ignore[arg-type]
-    say(job.notes, show=progress)
+    if out is not None and finished:
+        kept = load(out)
+        if kept.training.get("request") != job.request_digest():
+            raise UsageError(
+                f"{out}: holds a module of other data, settings or base, so there is nothing to resume. "
+                "Give another --out, or --overwrite to replace it."
+            )
+        say([f"{out} is finished already, and is kept."])
+        return kept
+    say(job.notes)
     with _seeded(job.settings.seed, on.device):
         result, figures = _fit(job, folder, resume, progress)
     if out is None:
@@ -120,6 +134,7 @@ def plan(
     if out is not None:
         check_target(Path(out), overwrite)
     job = prepare_job(task, name=name, **arguments)
+    say(job.notes)
     part, head = job.new_part(), job.new_head()
     lengths = [item.tokens for item in job.rows.items]
     return estimate(
@@ -146,7 +161,7 @@ def _fit(job: Job, folder: Path | None, resume: bool, progress: bool) -> tuple[T
         engine, head, job.task.kind, job.rows.items, settings, job.rate, on.device,
         dev_score=dev_score if job.dev else None,
         folder=folder,
-        request=sha256(json.dumps(job.request(), sort_keys=True, default=str).encode()),
+        request=job.request_digest(),
         mixed_precision="bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no",
     )  # fmt: skip
     figures = loop.run(resume=resume, progress=progress)
@@ -175,6 +190,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         "data": [_without_folders(origin) for origin in job.origin],
         "data_digests": job.digests,
         "train_from": job.trained_from.name,
+        "request": job.request_digest(),
         **({"choices": len(first.choices)} if isinstance(first, ChoiceExample) else {}),
         **({"start_digest": job.start.digest()} if job.start else {}),
         **figures,
@@ -193,6 +209,11 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         training=json.loads(json.dumps(training)),
         notes=start.notes if start else (),
     )
+
+
+def _finished(out: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether `out` is a module that a resumed run may keep."""
+    return resume and not overwrite and (out / MANIFEST).is_file()
 
 
 def _without_folders(origin: str) -> str:

@@ -179,3 +179,11 @@ def test_texts_for_retrieval_are_cut(tokenizer: Any) -> None:
     assert rows[0] == tokenizer("The dog.")["input_ids"] and len(rows[1]) == 20
 
 
+
+
+@pytest.mark.parametrize("max_length", [16, 32, 64])
+def test_short_rows_leave_room_for_the_context_however_long_the_question(tokenizer: Any, max_length: int) -> None:
+    context, question = CONTEXTS["en"][0] * 3, "Who wrote the book? " * 40
+    found = prepare("span", [SpanExample("1", "en", context, question, ())], tokenizer, max_length)
+    assert all(len(item.rows[0]) <= max_length for item in found.items)
+    assert max(item.offsets.max() for item in found.items if item.offsets is not None) >= len(context.rstrip()) - 1

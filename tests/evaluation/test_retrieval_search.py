@@ -94,9 +94,7 @@ def test_lower_precision_rows_and_autocast_are_searched_in_float32():
 
 def test_no_block_is_kept_for_gradients():
     kept: list[Tensor] = []
-    hooks = torch.autograd.graph.saved_tensors_hooks(
-        lambda saved: kept.append(saved) or saved, lambda saved: saved
-    )
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: kept.append(saved) or saved, lambda saved: saved)
     with hooks:
         nearest(rows(3).requires_grad_(), rows(4).requires_grad_())
     assert not kept

@@ -195,3 +195,27 @@ def test_a_fresh_process_gives_identical_predictions(on: Backbone, data: Path, t
         assert here.read_bytes() == there.read_bytes()
         ours, theirs = (json.loads((tmp_path / f"{task}{end}.json").read_text())["records"] for end in ("", "-fresh"))
         assert ours == theirs
+
+
+def test_scores_of_another_module_are_not_replaced_unless_asked(on: Backbone, data: Path, tmp_path: Path) -> None:
+    one, other = module(on, "udpos"), module(on, "panx")
+    score(one, on, "udpos", data, languages=["de"], out=tmp_path / "s.json")
+    before = (tmp_path / "s.json").read_bytes()
+    with pytest.raises(UsageError, match="holds scores of 'udpos' on udpos"):
+        score(other, on, "panx", data, languages=["de"], out=tmp_path / "s.json")
+    assert (tmp_path / "s.json").read_bytes() == before
+    score(one, on, "udpos", data, languages=["de"], out=tmp_path / "s.json")  # the same again may be
+    score(other, on, "panx", data, languages=["de"], out=tmp_path / "s.json", overwrite=True)
+    assert json.loads((tmp_path / "s.json").read_text())["task"] == "panx"
+
+
+def test_a_seed_can_be_given_to_what_was_not_trained(on: Backbone, data: Path) -> None:
+    composed = merge(module(on, "udpos"))
+    assert score(composed, on, "tatoeba", data, seed=3).seed == 3
+    assert score(composed, on, "tatoeba", data).seed == 0
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(limit: int, on: Backbone, data: Path) -> None:
+    with pytest.raises(UsageError, match=f"limit: found {limit}"):
+        score(module(on, "udpos"), on, "udpos", data, limit=limit)

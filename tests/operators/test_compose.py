@@ -52,10 +52,18 @@ def test_what_two_members_share_counts_once(world: dict[str, TaskModule]) -> Non
     assert names(stacked) == ["nli", "ner", "pos", "one"]
 
 
-@pytest.mark.parametrize("text", ["merge(nli, nli)", "merge(ner, nli)", "stack(one, one)", "merge(merge(nli), nli)"])
-def test_a_member_that_adds_nothing_is_refused(text: str, world: dict[str, TaskModule]) -> None:
-    with pytest.raises(CompositionError, match="adds nothing"):
+@pytest.mark.parametrize("text", ["merge(nli, nli)", "stack(one, one)", "merge(merge(nli), nli)"])
+def test_a_member_that_is_named_twice_is_refused(text: str, world: dict[str, TaskModule]) -> None:
+    with pytest.raises(CompositionError, match="is there twice"):
         compose(text, known=world)
+
+
+def test_another_order_than_the_trained_one_is_allowed_said_and_refused_by_strict(world: dict[str, TaskModule]) -> None:
+    merged = compose("merge(ner, nli)", known=world)  # ner was trained on nli, and brings it along
+    assert names(merged) == ["nli", "ner"]
+    assert merged.notes[0] == "'nli' is already inside 'ner', and is counted once."
+    with pytest.raises(CompositionError, match="already inside"):
+        compose("merge(ner, nli)", known=world, strict=True)
 
 
 def test_a_bottleneck_cannot_be_merged_and_stack_is_named(world: dict[str, TaskModule]) -> None:

@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_writes_no_module(
             patch.setattr(loop_module, "row_losses", broken)
         else:
             settings["lr"] = 1e30
-        with pytest.raises(TrainingError, match="Step [25]: the .* is .*no module is written.*Try a lower"):
+        with pytest.raises(TrainingError, match="Step [25]: the .* is .*no module is written.*a lower --lr"):
             fit(settings=settings, out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
     kept = [path.name for path in (tmp_path / "m.run/checkpoints").iterdir()]
@@ -269,3 +269,40 @@ def test_seeds_and_the_callers_random_state_are_apart(fit: Fit) -> None:
     one = fit()
     assert torch.equal(torch.rand(2), expected)
     assert fit().digest() == one.digest() != fit(settings={"seed": 2}).digest()
+
+
+def test_resume_keeps_finished_modules_of_the_same_request_only(fit: Fit, tmp_path: Path) -> None:
+    first = fit("udpos", out=tmp_path / "both" / "udpos")
+    both: Any = fit(["udpos", "panx"], out=tmp_path / "both", resume=True)
+    assert both["udpos"].digest() == first.digest() and (tmp_path / "both/panx/adapterxl.json").is_file()
+    with pytest.raises(UsageError, match="other data, settings or base"):
+        fit("udpos", out=tmp_path / "both" / "udpos", resume=True, settings={"seed": 9})
+    assert load(tmp_path / "both/udpos").digest() == first.digest()
+
+
+def test_a_bottleneck_starts_the_same_training_from_memory_and_from_its_folder(fit: Fit, tmp_path: Path) -> None:
+    below = fit(method=Bottleneck(reduction=8, dropout=0.4), out=tmp_path / "below")
+    assert below.parts[0].dropout_p == 0.0
+    assert fit("panx", start=below).digest() == fit("panx", start=tmp_path / "below").digest()
+
+
+def test_rows_of_other_languages_are_never_dev_rows_and_none_is_read_twice(on: Backbone, data: Path) -> None:
+    def job(languages: list[str]) -> Any:
+        return prepare_job(
+            "tydiqa", on=on, method=None, settings=Settings(), start=None, engine="packed", data=data,
+            train_from=None, train_languages=languages, limit=None, name=None, progress=False,
+        )  # fmt: skip
+
+    once, twice = job(["en"]), job(["en", "en"])
+    assert [row.id for row in once.rows.examples] == [row.id for row in twice.rows.examples]
+    assert {row.language for row in once.dev} == {"en"}
+
+
+def test_a_users_task_borrows_the_training_rows_of_a_known_one(fit: Fit, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("a dog runs\ta dog moves\tentailment\n")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nkind: classify\nlabels: [entailment, neutral, contradiction]\ntrain_from: mnli\n"
+        "reader: tsv\nheader: false\ncolumns: {text: 0, text_pair: 1, label: 2}\ndev: {de: [dev.tsv]}\n"
+    )
+    module = fit(tmp_path / "mine.yaml", data=data)
+    assert module.name == "mine" and module.training["train_from"] == "mnli"
