@@ -239,7 +239,7 @@ def test_a_missing_folder_is_refused(name: str):
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "not a name"])
 def test_a_hub_id_that_the_hub_does_not_give_is_refused_in_one_line(name: str):
-    with pytest.raises(BackboneError, match=f"'{name}' is no folder here, and the hub did not give it either") as caught:
+    with pytest.raises(BackboneError, match=f"'{name}' is no folder here, and the hub did not give it") as caught:
         Backbone(name)
     assert "\n" not in str(caught.value)
 

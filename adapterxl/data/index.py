@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import stat
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from adapterxl.data.readers_squad import read_squad
@@ -91,6 +93,21 @@ class LocalIndex:
             warnings=one_label_warning(task, examples, files[0].shown),
         )
 
+    def content(self, name: str) -> str | None:
+        """Return the sha256 of all that a task's entry names (the entry and its files); None if it is not here.
+
+        A missing file counts as absent: it is refused when it is used.
+        """
+        if name not in self.entries:
+            return None
+        entry = self.entries[name]
+        digest = hashlib.sha256(entry.model_dump_json().encode())
+        names = {path for split, known in entry.splits.items() for lang in known for path in entry.files(split, lang)}
+        for relative in sorted(names | ({entry.labels_file} if entry.labels_file else set())):
+            path = self.root / relative
+            digest.update(relative.encode() + (hash_file(path) if path.is_file() else b"absent"))
+        return digest.hexdigest()
+
     def _entry(self, task: Task) -> Entry:
         if task.name not in self.entries:
             raise TaskError(
@@ -161,6 +178,13 @@ class LocalIndex:
         if not stat.S_ISREG(mode):
             raise DataError(f"{place} is no regular file ({use}). Name a file.")
         return read_text_file(resolved, shown=str(path), relative=relative, name=name)
+
+
+@cache
+def hash_file(path: Path) -> bytes:
+    """sha256 of a file; it is read once a process."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _rows(entry: Entry, files: list[TextFile], labels: list[TextFile]) -> Iterator[Iterator[Row | BadRow]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapterxl.data import LocalIndex, load_user_task
+from adapterxl.data.schema import INDEX_NAME
 from adapterxl.errors import ArtifactError, UsageError
 from adapterxl.evaluation.scores import write_whole
 from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe, references
+from adapterxl.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,28 @@ def _short(task: str) -> str:
     return Path(task).stem if task.endswith((".yaml", ".yml")) else task
 
 
-def _common(recipe: Recipe, seed: int) -> dict[str, Any]:
-    return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, "seed": seed}
+def _common(recipe: Recipe, seed: int, tasks: Iterable[str | None]) -> dict[str, Any]:
+    content = {task: found for task in tasks if task is not None and (found := _content(recipe, task)) is not None}
+    return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, "seed": seed, "content": content}
+
+
+def _content(recipe: Recipe, task: str) -> str | None:
+    """Digest of a task's local files, so that what was made from others is not taken for the same; None for the hub."""
+    if task.endswith((".yaml", ".yml")):
+        if not Path(task).is_file():
+            return None
+        found, source = load_user_task(task)
+        return source.content(found.name) if isinstance(source, LocalIndex) else None
+    if recipe.data is None or not (Path(recipe.data) / INDEX_NAME).is_file():
+        return None  # the hub; or nothing there, which is refused when it is used
+    return LocalIndex.open(recipe.data).content(task)
 
 
 def _train_step(
     recipe: Recipe, out: Path, folder: Path, seed: int, name: str, spec: ModuleStep, digests: dict[str, str]
 ) -> Step:
-    request = _common(recipe, seed) | spec.model_dump(mode="json")
+    borrowed = None if spec.task.endswith((".yaml", ".yml")) else get_task(spec.task).train_from
+    request = _common(recipe, seed, (spec.task, spec.train_from or borrowed)) | spec.model_dump(mode="json")
     request["settings"] = recipe.defaults | spec.settings
     request["built_on"] = _built_on(spec.start, digests)
     kind = "the head alone" if spec.method == "none" else spec.method
@@ -144,7 +161,7 @@ def _evaluate_step(
     recipe: Recipe, out: Path, folder: Path, seed: int, text: str, spec: EvaluateStep, digests: dict[str, str]
 ) -> Step:
     expression = None if text == "none" else text
-    request = _common(recipe, seed) | spec.model_dump(mode="json") | {"module": text}
+    request = _common(recipe, seed, (spec.task,)) | spec.model_dump(mode="json") | {"module": text}
     request["built_on"] = _built_on(expression, digests)
     stem = f"{re.sub('[^A-Za-z0-9_-]+', '-', text).strip('-')}.{_short(spec.task)}"
     stem += f".{spec.split}" if spec.split else ""

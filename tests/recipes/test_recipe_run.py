@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapterxl.cli import main
+from adapterxl.data.index import hash_file
 
 pytestmark = pytest.mark.shared
 
@@ -96,3 +97,12 @@ def test_a_wrong_setting_stops_the_recipe_before_its_first_step(recipe, capsys):
     assert run(recipe, "--set", "modules.second.settings.lr=-1") == 1
     assert "lr" in capsys.readouterr().err
     assert not (recipe.parent / "out").exists()
+
+
+def test_results_of_other_rows_are_not_kept_in_silence(recipe, capsys):
+    assert run(recipe) == 0
+    rows = recipe.parent / "rows.tsv"
+    rows.write_text(rows.read_text(encoding="utf-8").replace("sentence", "phrase"), encoding="utf-8")
+    hash_file.cache_clear()  # a new process has read nothing yet
+    assert run(recipe) == 1
+    assert "changed: content" in capsys.readouterr().err
