@@ -153,11 +153,16 @@ def prepare_job(
     if not rows:
         raise TaskError(f"{trained_from.name}: no training rows are left after holding out dev rows.")
     max_length = min(settings.max_length or found.max_length, on.max_length)
+    prepared = prepare(found.kind, rows, on.tokenizer, max_length, progress=progress)
+    if prepared.truncated:
+        notes.append(f"{prepared.truncated} of {len(rows)} training rows are longer than {max_length} tokens, and cut.")
+    if prepared.unlabelled:
+        notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
     return Job(
         task=found,
         trained_from=trained_from,
         start=before,
-        rows=prepare(found.kind, rows, on.tokenizer, max_length, progress=progress),
+        rows=prepared,
         dev=tuple(dev),
         origin=[loaded.origin for loaded in loads],
         digests=digests,
