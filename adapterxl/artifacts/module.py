@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ..errors import ArtifactError, CompositionError, UsageError
+from ..backbone import Backbone
+from ..errors import ArtifactError, BackboneError, CompositionError, UsageError
 from ..modules import BottleneckPart, Head, LoRAPart, Part, make_head
 from ..modules.heads import HeadSpace
 from ..modules.lora import concatenate
@@ -145,6 +146,16 @@ class TaskModule:
             files={name: FileEntry(size=len(data), sha256=store.sha256(data)) for name, data in files.items()},
         )
         return files, manifest
+
+
+def check_base(module: TaskModule | None, on: Backbone) -> None:
+    """Refuse a module of another backbone, however well its shapes fit."""
+    if module is not None and module.base["fingerprint"] != on.fingerprint:
+        raise BackboneError(
+            f"'{module.name}' was trained on {module.base['name']} with fingerprint "
+            f"{module.base['fingerprint'][:12]}, which is not this backbone ({on.name}, {on.fingerprint[:12]}). "
+            "Give the backbone it was trained on with --base."
+        )
 
 
 def check_name(name: str) -> str:

@@ -29,7 +29,7 @@ def compose(
 
     module = composed(parse(expression), strict=strict, name=name)
     if base is not None:
-        from adapterxl.evaluation.zero_shot import check_base
+        from adapterxl.artifacts.module import check_base
 
         check_base(module, opt.backbone(base, "fp32", "cpu"))
     module.save(out, overwrite=overwrite)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..artifacts import TaskModule, adapterhub_layout, load, read_manifest
+from ..artifacts.module import check_base
 from ..backbone import Backbone
-from ..errors import BackboneError, EngineError, did_you_mean
+from ..errors import EngineError, did_you_mean
 from ..ragged import pack
 from .packed import PackedEngine
 from .vanilla import quiet
@@ -55,12 +56,10 @@ def verify(path: str | Path, *, on: Backbone, against: str | None = None) -> Ver
         raise EngineError(f"--against {against}: expected one of {', '.join(AGAINST)}.{did_you_mean(against, AGAINST)}")
     folder = Path(path)
     module = load(folder)
-    if module.base["fingerprint"] != on.fingerprint:
-        raise BackboneError(f"'{module.name}' was trained on {module.base['name']}, which is not {on.name}.")
+    check_base(module, on)
     layout = read_manifest(folder).layout
     library = {"peft": "peft", "adapterhub": "adapters", "adapterhub-setup": "adapters"}.get(layout)
-    if against is None and library is not None:
-        against = library
+    against = against or library
     if library != against or against is None:
         other = f"verify it --against {library}" if library else "only adapterxl runs it"
         raise EngineError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..artifacts import TaskModule
-from ..artifacts.module import versions
+from ..artifacts.module import check_base, versions
 from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
@@ -23,7 +23,7 @@ from ..data.prepare import prepare, text_rows
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
-from ..errors import BackboneError, CompositionError, TaskError, UsageError, did_you_mean
+from ..errors import CompositionError, TaskError, UsageError, did_you_mean
 from ..modules import Head
 from ..operators import Member, compose
 from ..ragged import pack
@@ -254,16 +254,6 @@ def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool
                 f"--out {out}: holds scores of '{there.module.name}' on {there.task}. "
                 "Give another --out, or --overwrite to replace them."
             )
-
-
-def check_base(module: TaskModule | None, on: Backbone) -> None:
-    """Refuse a module of another backbone, however well its shapes fit."""
-    if module is not None and module.base["fingerprint"] != on.fingerprint:
-        raise BackboneError(
-            f"'{module.name}' was trained on {module.base['name']} with fingerprint "
-            f"{module.base['fingerprint'][:12]}, but this backbone ({on.name}) is {on.fingerprint[:12]}. "
-            "Give the backbone it was trained on with --base."
-        )
 
 
 def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> str | None:

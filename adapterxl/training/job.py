@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..artifacts import TaskModule
-from ..artifacts.module import check_name
+from ..artifacts.module import check_base, check_name
 from ..artifacts.store import sha256
 from ..backbone import Backbone
 from ..data.examples import Example
@@ -20,7 +20,6 @@ from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import get_engine
 from ..errors import TaskError, UsageError, did_you_mean
-from ..evaluation.zero_shot import check_base
 from ..modules import Head, Method, Part, make_head
 from ..operators import Member, compose
 from ..tasks import get_task

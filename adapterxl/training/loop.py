@@ -131,7 +131,6 @@ class Loop:
 
     def _one_step(self) -> dict[str, Any]:
         clock = time.monotonic()
-        self._random = _random_states(self.device)
         rate = self.settings.rate_at(self.step, self.steps, self.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
