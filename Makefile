@@ -1,10 +1,10 @@
-# make demo: set up .venv and run a small form of the whole story.   make test: lint, types, tests.
+# make demo: set up .venv and run the whole road on the embedded miniature.   make test: lint, types, tests.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SHARED := $(abspath $(or $(ADAPTERXL_SHARED),../shared))
 
-.PHONY: demo test lint clean data
+.PHONY: demo test lint clean
 
 # torch first: a failed or slow download of the largest package is then seen at once.
 $(STAMP): pyproject.toml constraints.txt
@@ -13,14 +13,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
-# Before anything is installed: without the data there is nothing to show.
-data:
-	@test -d "$(SHARED)/models/xlmr-mini" -a -d "$(SHARED)/data" || { \
-	  echo "error: no models/xlmr-mini and data in $(SHARED): set ADAPTERXL_SHARED to the folder that holds them" >&2; exit 1; }
-
-demo: data $(STAMP)
-	ADAPTERXL_SHARED="$(SHARED)" HF_HUB_OFFLINE=1 $(BIN)/adapterxl run recipes/demo.yaml --out out/demo
-	@echo "report: out/demo/report.html"
+demo: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/adapterxl demo --out out/demo
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .errors import BackboneError, UsageError, did_you_mean
+from .miniature import BACKBONE
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DEVICES = ("auto", "cpu", "cuda")
@@ -36,7 +37,7 @@ class Backbone:
 
     Args:
         base: Hub id (``FacebookAI/xlm-roberta-base``, or ``ID@REVISION``) or a local folder with config.json,
-            safetensors weights and a fast tokenizer.
+            safetensors weights and a fast tokenizer. None: the miniature XLM-R that ships with the package.
         revision: Commit, tag or branch on the hub; ignored for folders.
         dtype: fp32, bf16 (or fp64, for checks).
         device: cpu, cuda, or auto (cuda when there is one).
@@ -46,7 +47,7 @@ class Backbone:
     """
 
     def __init__(
-        self, base: str | Path, *, revision: str | None = None, dtype: str = "fp32", device: str = "auto"
+        self, base: str | Path | None = None, *, revision: str | None = None, dtype: str = "fp32", device: str = "auto"
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"No dtype '{dtype}'.{did_you_mean(dtype, DTYPES)} Choose one of: {', '.join(DTYPES)}.")
@@ -56,7 +57,7 @@ class Backbone:
             raise UsageError("Device 'cuda' was asked for, but PyTorch sees no CUDA GPU. Use --device cpu.")
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.dtype_name = dtype
-        self.folder, self.id, self.revision = _locate(str(base), revision)
+        self.folder, self.id, self.revision = _locate(str(BACKBONE if base is None else base), revision)
         self.name = self.id or self.folder.name
         self.model, self.tokenizer = _load(self.folder, DTYPES[dtype])
         self.model.to(self.device)

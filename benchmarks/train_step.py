@@ -224,9 +224,7 @@ def add_ratios(results: Sequence[dict[str, Any]]) -> None:
                 over["saved_bytes"] = result["saved_bytes"]["mean"] / packed["saved_bytes"]["mean"]
                 over["peak_bytes"] = result["peak_bytes"] / packed["peak_bytes"]
                 for key in ("seconds", "cpu_seconds"):
-                    per_token = [
-                        [s / t for s, t in zip(of[key], of["tokens"], strict=True)] for of in (result, packed)
-                    ]
+                    per_token = [[s / t for s, t in zip(of[key], of["tokens"], strict=True)] for of in (result, packed)]
                     over[key] = _spread([a / b for a, b in zip(*per_token, strict=True)])
                     over[key]["whole"] = sum(result[key]) / sum(packed[key])
                 result["over_packed"][packed["batching"]] = over

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # Before any test imports transformers, datasets or huggingface_hub: they read these once.
@@ -26,6 +28,9 @@ def shared_folder() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "ADAPTERXL_CACHE" not in os.environ:  # workers inherit it: the miniature's files are written once a run
+        os.environ["ADAPTERXL_CACHE"] = tempfile.mkdtemp(prefix="adapterxl-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop("ADAPTERXL_CACHE"), ignore_errors=True))
     if os.environ.get("PYTEST_XDIST_WORKER"):
         import torch
 

@@ -13,15 +13,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "adapterxl"
 
 # Each layer may import those above it in this list, and itself. `adapterxl` alone (the version) is free.
 LAYERS = (
-    "errors", "console", "tasks", "ragged", "data", "backbone", "attention", "modules", "artifacts", "operators",
-    "engines", "evaluation", "training", "report", "recipes", "hub", "cli",
+    "errors", "console", "tasks", "miniature", "ragged", "data", "backbone", "attention", "modules", "artifacts",
+    "operators", "engines", "evaluation", "training", "report", "recipes", "hub", "cli",
 )  # fmt: skip
 VANILLA = {"peft", "adapters"}
 VANILLA_HOMES = ("engines/", "artifacts/")
 NETWORK = {"huggingface_hub", "datasets", "requests", "httpx", "urllib", "http", "socket", "fsspec", "aiohttp"}
-NETWORK_HOMES = ("hub.py", "data/hub.py", "backbone.py")
-TORCH_FREE = ("errors.py", "tasks/", "data/", "evaluation/metrics/", "evaluation/scores.py", "report/", "recipes/",
-              "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
+NETWORK_HOMES = ("hub/front_matter.py", "data/hub.py", "backbone.py")
+TORCH_FREE = ("errors.py", "tasks/", "miniature/", "data/", "evaluation/metrics/", "evaluation/scores.py", "report/",
+              "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
 TORCH_ALLOWED = ("data/prepare", "data/collate")
 HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.save", "yaml.unsafe_load"}

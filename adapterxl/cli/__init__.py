@@ -9,6 +9,7 @@ import typer
 
 from adapterxl import __version__
 from adapterxl.cli.compose import compose
+from adapterxl.cli.demo import demo
 from adapterxl.cli.evaluate import evaluate
 from adapterxl.cli.inspect import inspect
 from adapterxl.cli.listing import listing
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(listing)
-for verb in (train, compose, evaluate, report, run, inspect, verify):
+for verb in (train, compose, evaluate, report, run, demo, inspect, verify):
     app.command(verb.__name__)(verb)
 
 

@@ -18,13 +18,19 @@ ENGINES = ("packed", "peft", "adapters")
 Base = Annotated[
     str | None,
     typer.Option(
-        "--base", metavar="ID|DIR", help="Frozen backbone: a hub id (FacebookAI/xlm-roberta-base) or a folder."
+        "--base",
+        metavar="ID|DIR",
+        show_default="the miniature",
+        help="Frozen backbone: a hub id (FacebookAI/xlm-roberta-base) or a folder. Without it: the embedded miniature.",
     ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="Folder with an index adapterxl-data.yaml. Without it: the Hugging Face hub."
+        "--data",
+        metavar="DIR",
+        show_default="the hub",
+        help="Folder with an index adapterxl-data.yaml. Without it: the Hugging Face hub; mini_* tasks are embedded.",
     ),
 ]
 Engine = Annotated[str, typer.Option("--engine", metavar="|".join(ENGINES), help="What executes the modules.")]
@@ -82,8 +88,6 @@ def languages_of(text: str) -> Literal["all"] | tuple[str, ...]:
 
 def backbone(base: str | None, dtype: str = "fp32", device: str = "auto") -> Backbone:
     """Load the backbone that the options name. Arguments are checked before torch is imported."""
-    if base is None:
-        raise UsageError("no --base given: pass a hub id such as FacebookAI/xlm-roberta-base or a folder")
     one_of("--dtype", dtype, ("fp32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))
     from adapterxl.backbone import Backbone

@@ -10,12 +10,15 @@ import typer
 
 def report(
     scores: Annotated[list[Path], typer.Argument(metavar="SCORES...", help="scores.json of each run to compare.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page.")] = Path("report.html"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The report: .html for a page, .md for Markdown.")
+    ] = Path("report.html"),
 ) -> None:
-    """Write an HTML page with tables and plots per language, and print the table."""
-    from adapterxl.report import report as reported
-    from adapterxl.report import to_table
+    """Write a page (or Markdown) with tables and plots per language, the numbers as CSV, and print the table."""
+    from adapterxl.report import tables, terminal, writing
 
-    page = reported(scores, out)
-    typer.echo(to_table(scores))
+    writing.check_name(out)
+    found = tables.sections(tables.read(scores))  # once for both: it resamples all test examples
+    page = writing.write(found, out)
+    typer.echo(terminal.draw(found))
     typer.echo(f"saved: {page}")

@@ -17,8 +17,14 @@ from adapterxl.recipes.method import make_method, make_settings
 def train(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK [TASK ...]", help="Task names, or a my_task.yaml.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder of the module (of the modules, if several).")
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            show_default="required",
+            help="Folder of the module (of the modules, if several); --dry-run needs none.",
+        ),
+    ] = None,
     base: opt.Base = None,
     data: opt.Data = None,
     method: Annotated[
@@ -91,6 +97,8 @@ def train(
 ) -> None:
     """Train a module in English on a frozen backbone, on nothing or on top of a composition."""
     opt.one_of("--engine", engine, opt.ENGINES)
+    if out is None and not dry_run:
+        raise typer.BadParameter("missing; name the folder that the module is written to", param_hint="--out")
     _not_both("--epochs", epochs, "--max-steps", max_steps)
     _not_both("--batch-size", batch_size, "--tokens-per-batch", tokens_per_batch)
     if len(tasks) > 1 and name is not None:

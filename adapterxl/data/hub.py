@@ -148,6 +148,7 @@ def _rows(
     """Yield the rows of one language; feed the digest with what was read, free of storage details."""
     names = {role: _class_names(table, columns[role]) for role in ("label", "tags") if role in columns}
     shown = {role: column for role, column in columns.items() if isinstance(column, str)}
+    within = 0  # counted in the language: where one table holds several, translations get the same number
     for number, record in enumerate(table):
         if "language" in columns and _language(record[str(columns["language"])]) != language:
             continue
@@ -164,7 +165,8 @@ def _rows(
             if isinstance(text, str):
                 values[role] = text.rstrip("\r\n")  # Tatoeba sentences kept their line ends
         digest.update(json.dumps(values, sort_keys=True, ensure_ascii=True).encode())
-        yield Row(f"{place} row {number}", f"{language}:{number}", values, shown)
+        yield Row(f"{place} row {number}", f"{language}:{within}", values, shown)
+        within += 1
 
 
 def _class_names(table: Any, column: str | tuple[str, ...]) -> list[str] | None:

@@ -99,7 +99,7 @@ def _resolve(
         if column not in header:
             raise DataError(
                 f"{file.shown}:1: {role}: no column '{column}', found: {', '.join(header)}."
-                f"{did_you_mean(column, header)} Mend columns.{role} in the index."
+                f"{did_you_mean(column, header)}{_other_separator(header)} Mend columns.{role} in the YAML file."
             )
         return header.index(column)
 
@@ -112,13 +112,23 @@ def _resolve(
     return positions, names
 
 
+def _other_separator(header: Sequence[str]) -> str:
+    """Point out a header that is one cell because the file is separated otherwise."""
+    if len(header) == 1:
+        for sign, name, reader in ((",", "commas", "csv"), ("\t", "tabs", "tsv"), (";", "semicolons", "")):
+            if sign in header[0]:
+                use = f"use reader: {reader}" if reader else "save it with commas or tabs"
+                return f" The columns look separated by {name}: {use}."
+    return ""
+
+
 def _check_width(file: TextFile, positions: Mapping[str, int | list[int]], width: int, separator: str) -> None:
     for role, at in positions.items():
         highest = at if isinstance(at, int) else max(at)
         if highest >= width:
             raise DataError(
                 f"{file.shown}:1: {role}: no column {highest}, found {width} columns counted from 0, "
-                f"separated by {separator}. Mend columns.{role} in the index."
+                f"separated by {separator}. Mend columns.{role} in the YAML file."
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from adapterxl.errors import did_you_mean
 
@@ -38,7 +38,14 @@ def _role(name: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_relative)]
 LanguageCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0, le=10_000)]
-Files = dict[LanguageCode, Annotated[list[RelativePath], Field(min_length=1)]]
+
+
+def _several(files: object) -> object:
+    """One file may stand without brackets."""
+    return [files] if isinstance(files, str) else files
+
+
+Files = dict[LanguageCode, Annotated[list[RelativePath], Field(min_length=1), BeforeValidator(_several)]]
 
 
 class _Strict(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from adapterxl.data.index import LocalIndex
 from adapterxl.data.schema import Entry, LanguageCode
@@ -22,7 +22,16 @@ _METRICS: Mapping[Kind, tuple[str, ...]] = {
     "span": ("f1", "exact_match"),
     "retrieve": ("retrieval_accuracy",),
 }
-_Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _text(label: object) -> object:
+    """Refuse what YAML reads as something else than text: yes, no, 0, 1."""
+    if not isinstance(label, str):
+        raise ValueError(f'YAML reads this label as {type(label).__name__}; put it in quotes, such as "yes" or "1"')
+    return label
+
+
+_Label = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
 
 
 class _UserTask(Entry):

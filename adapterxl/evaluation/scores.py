@@ -234,6 +234,7 @@ class Scores(_Model):
         write_whole(path, [_dumps(self.model_dump(mode="json"), indent=2) + "\n"])
         if predictions is None:
             beside.unlink(missing_ok=True)
+        self._origin = str(path)  # a report finds the predictions beside it
         return path
 
     @classmethod

@@ -72,7 +72,7 @@ class EvaluateStep(_Strict):
 class Recipe(_Strict):
     """A whole experiment: modules in the order they are trained, then what is scored, then one report."""
 
-    base: str
+    base: str | None = None
     data: str | None = None
     dtype: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"

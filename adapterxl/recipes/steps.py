@@ -14,6 +14,7 @@ from adapterxl.data import LocalIndex, load_user_task
 from adapterxl.data.schema import INDEX_NAME
 from adapterxl.errors import ArtifactError, UsageError
 from adapterxl.evaluation.scores import write_whole
+from adapterxl.miniature.data import SOURCES, VERSION
 from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe, references
 from adapterxl.tasks import get_task
 
@@ -131,6 +132,8 @@ def _content(recipe: Recipe, task: str) -> str | None:
             return None
         found, source = load_user_task(task)
         return source.content(found.name) if isinstance(source, LocalIndex) else None
+    if recipe.data is None and task in SOURCES:
+        return f"miniature {VERSION}"
     if recipe.data is None or not (Path(recipe.data) / INDEX_NAME).is_file():
         return None  # the hub; or nothing there, which is refused when it is used
     return LocalIndex.open(recipe.data).content(task)
@@ -141,7 +144,7 @@ def _train_step(
 ) -> Step:
     borrowed = None if spec.task.endswith((".yaml", ".yml")) else get_task(spec.task).train_from
     request = _common(recipe, seed, (spec.task, spec.train_from or borrowed)) | spec.model_dump(mode="json")
-    request["settings"] = recipe.defaults | spec.settings
+    request["settings"] = _settings(recipe.defaults, spec.settings)
     request["built_on"] = _built_on(spec.start, digests)
     kind = "the head alone" if spec.method == "none" else spec.method
     return Step(
@@ -155,6 +158,16 @@ def _train_step(
         folders={used: folder / used for used in digests},
         title=f"train {name}: {_short(spec.task)}, {kind} on {spec.start or 'nothing'}, seed {seed}",
     )
+
+
+def _settings(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A module's settings over those of all; steps take the place of epochs, tokens that of rows, and back."""
+    settings = {**defaults, **own}
+    for one, other in (("epochs", "max_steps"), ("batch_size", "tokens_per_batch")):
+        for given, replaced in ((one, other), (other, one)):
+            if given in own and replaced not in own:
+                settings.pop(replaced, None)
+    return settings
 
 
 def _evaluate_step(

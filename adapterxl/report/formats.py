@@ -6,6 +6,7 @@ from adapterxl.report.statistics import Estimate
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
+NOT_SHOWN = "no difference shown"
 
 
 def percent(cell: Estimate | None) -> str:
@@ -20,9 +21,26 @@ def points(cell: Estimate | None) -> str:
     return _tidy(f"{cell.mean * 100:+.1f}")
 
 
-def spread(cell: Estimate | None) -> str:
-    """Return "±0.4", in points, or "" where no spread is known."""
-    return "" if cell is None or cell.std is None else f"±{cell.std * 100:.1f}"
+def interval(cell: Estimate | None, signed: bool = False) -> str:
+    """Return "[49.8, 52.6]", in percent or in signed points, or "" where there is no interval."""
+    if cell is None or cell.low is None or cell.high is None:
+        return ""
+    low, high = (_tidy(f"{end * 100:+.1f}" if signed else f"{end * 100:.1f}") for end in (cell.low, cell.high))
+    return f"[{low}, {high}]"
+
+
+def verdict(cell: Estimate | None) -> str:
+    """Return what the test of a difference says: "difference shown", "no difference shown", "not tested"."""
+    if cell is None:
+        return ""
+    return {True: "difference shown", False: NOT_SHOWN, None: "not tested"}[cell.shown]
+
+
+def p_value(value: float | None) -> str:
+    """Return "0.012" or "<0.002" near the smallest that the resamples can give; "" for None."""
+    if value is None:
+        return ""
+    return "<0.002" if value < 0.002 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def size(count: int | None) -> str:

@@ -28,7 +28,6 @@ _SHAPES = (
     _regular(4, 0, 1.15),  # diamond
     _regular(3, -math.pi / 2, 1.2),  # triangle on its point
     _cross(0.38),  # cross
-    _regular(6, 0, 1.0),  # hexagon
     _regular(5, math.pi / 2, 1.1),  # pentagon
 )
 
@@ -47,5 +46,6 @@ class Mark:
 
 
 def mark(position: int) -> Mark:
-    """Return the mark of the column at `position`; 56 differ before one comes again."""
-    return Mark(_COLOURS[position % len(_COLOURS)], _SHAPES[position % len(_SHAPES)])
+    """Return the mark of the column at `position`: black for 0 alone; 43 differ before one comes again."""
+    colour = 1 + (position - 1) % (len(_COLOURS) - 1) if position else 0
+    return Mark(_COLOURS[colour], _SHAPES[position % len(_SHAPES)])

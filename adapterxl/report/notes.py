@@ -7,7 +7,11 @@ from functools import partial
 
 from adapterxl.evaluation.scores import Option, Scores
 from adapterxl.report.formats import listed
-from adapterxl.report.tables import Section
+from adapterxl.report.model import Section
+from adapterxl.report.predictions import ABSENT, FEW, FEWEST, OTHER
+from adapterxl.report.resample import RESAMPLES
+
+_WITHOUT = "where they are needed, intervals are over seeds alone (Student’s t), and one seed has none."
 
 
 def notes(section: Section) -> list[str]:
@@ -19,19 +23,41 @@ def notes(section: Section) -> list[str]:
         *_counts(section),
         *_seeds(section),
         *_same_module(section),
+        *_predictions(section),
+        *_examples(section),
         *_retrieval(section),
         *_crossed(section),
     ]
 
 
 def uncertainty(section: Section) -> str:
-    """Return how the spread in the tables was computed."""
-    most = max(len(section.seeds(position)) for position in range(len(section.columns)))
-    if most < 2:
-        return "One seed: no uncertainty shown."
+    """Return what the intervals and tests of a section are, in words."""
+    several = any(len(section.seeds(position)) > 1 for position in range(len(section.columns)))
+    resampled = section.is_resampled
+    if not several and not resampled:
+        return "One seed and no predictions: no uncertainty is shown."
+    if not several:
+        scope = (
+            f"The ranges are 95 % intervals over the test examples ({RESAMPLES:,} bootstrap samples). There is one "
+            "seed: how far another seed would move a number is not in them."
+        )
+    elif not resampled:
+        scope = (
+            "The ranges are 95 % intervals over seeds (Student’s t). How far another test set would move a number "
+            "is not in them."
+        )
+    else:
+        scope = (
+            f"The ranges are 95 % intervals over test examples ({RESAMPLES:,} bootstrap samples, the same for all "
+            "compositions, seeds and parallel languages) and over seeds (Student’s t on what the examples do not "
+            "explain, taken alike for all languages of a composition; one seed: the examples alone)."
+        )
+    paired = " and ".join(["seed"] * several + ["example"] * resampled)
     return (
-        "± is the sample standard deviation (n − 1) over seeds of the value beside it; gains are paired by seed."
-        " It says how far a seed moves a number, not how far another test set would."
+        f"{scope} A gain is paired by {paired} and tested against 0, two-sided at 5 %, with Holm’s correction over "
+        "the languages of a composition (mean gains: over the compositions of the table); the ranges are not "
+        "corrected. “No difference shown” says that these data do not tell the two apart, not that they are alike. "
+        "The worst language is picked by its mean; its interval is that of any language."
     )
 
 
@@ -39,7 +65,7 @@ def _partial(section: Section) -> list[str]:
     found = []
     for position, column in enumerate(section.columns):
         missing: dict[str, list[int]] = {}
-        for scores in _of(section, position):
+        for scores in section.of(position):
             for language in scores.missing_languages:
                 missing.setdefault(language, []).append(scores.seed)
         if missing:
@@ -94,21 +120,21 @@ def _seeds(section: Section) -> list[str]:
             groups.setdefault(", ".join(map(str, section.seeds(position))), []).append(column.label)
     if len(groups) < 2:
         return []
-    return [f"Seeds differ: {_sides(groups)}. A gain between different seeds has no ±."]
+    return [f"Seeds differ: {_sides(groups)}. A gain between different seeds has neither interval nor test."]
 
 
 def _same_module(section: Section) -> list[str]:
     found = []
     for position, column in enumerate(section.columns):
         by_digest: dict[str, list[str]] = {}
-        for scores in _of(section, position):
+        for scores in section.of(position):
             if scores.module.digest:
                 by_digest.setdefault(scores.module.digest, []).append(str(scores.seed))
         for seeds in by_digest.values():
             if len(seeds) > 1:
                 found.append(
                     f"Seeds {listed(seeds)} of “{column.label}” scored one and the same module: "
-                    "their ± says nothing about training."
+                    "their spread says nothing about training."
                 )
     return found
 
@@ -125,8 +151,45 @@ def _crossed(section: Section) -> list[str]:
     return ["Rows with a context in another language than the question stand apart: they are in no mean."]
 
 
-def _of(section: Section, position: int) -> list[Scores]:
-    return [scores for found, scores in section.scores if found == position]
+def _predictions(section: Section) -> list[str]:
+    absent = [section.scores[place] for place, why in section.missing if why == ABSENT]
+    other = [section.scores[place][1].origin for place, why in section.missing if why == OTHER]
+    found = []
+    if any(why == FEW for _, why in section.missing):
+        found.append(f"Some scores are of fewer than {FEWEST} examples, too few to resample: {_WITHOUT}")
+    if absent:
+        seeds: dict[str, list[str]] = {}
+        for column, scores in absent:
+            seeds.setdefault(section.columns[column].label, []).append(str(scores.seed))
+        names = [f"“{label}” (seed {', '.join(which)})" for label, which in seeds.items()]
+        where = "these scores" if len(absent) == len(section.scores) else f"the scores of {listed(names)}"
+        found.append(f"No predictions beside {where}: {_WITHOUT}")
+    if other:
+        found.append(
+            f"The predictions beside {listed(other)} do not give all of its values, so they are not used there: "
+            + _WITHOUT
+        )
+    return found
+
+
+def _examples(section: Section) -> list[str]:
+    uneven = [pair for group in section.groups for pair in group.uneven]
+    unpaired = [pair for group in section.groups for pair in group.unpaired]
+    return [
+        *(f"The seeds of {what} scored different examples: {_WITHOUT}" for what in _columns(section, uneven)),
+        *(
+            f"On {what}, a composition and its baseline scored different examples, so they are not paired."
+            for what in _columns(section, unpaired)
+        ),
+    ]
+
+
+def _columns(section: Section, pairs: Sequence[tuple[int, str]]) -> list[str]:
+    """Return "“a” in de and fr" for each column of the pairs."""
+    languages: dict[str, dict[str, None]] = {}
+    for column, language in pairs:
+        languages.setdefault(section.columns[column].label, {})[language] = None
+    return [f"“{label}” in {listed(list(names))}" for label, names in languages.items()]
 
 
 def _by_value(section: Section, value_of: Callable[[Scores], str]) -> dict[str, list[str]]:

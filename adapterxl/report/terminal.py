@@ -14,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from adapterxl.evaluation.scores import Scores
-from adapterxl.report.formats import percent, points, span, spread
+from adapterxl.report.formats import interval, percent, points, span, verdict
+from adapterxl.report.model import Group, Row, Section
 from adapterxl.report.notes import notes, uncertainty
-from adapterxl.report.tables import Group, Row, Section, read, sections
+from adapterxl.report.statistics import Estimate
+from adapterxl.report.tables import read, sections
 
 
 def to_table(scores: Sequence[Scores | str | Path], width: int | None = None) -> str:
@@ -24,8 +26,13 @@ def to_table(scores: Sequence[Scores | str | Path], width: int | None = None) ->
 
     Raises:
         UsageError: If there are no scores, or two of the same run.
-        DataError: If a scores file cannot be read.
+        DataError: If a scores file or its predictions cannot be read.
     """
+    return draw(sections(read(scores)), width)
+
+
+def draw(found: Sequence[Section], width: int | None = None) -> str:
+    """Return these sections as text. Intervals are below the means; those of languages are in the other forms."""
     written = io.StringIO()
     console = Console(
         file=written,
@@ -33,7 +40,7 @@ def to_table(scores: Sequence[Scores | str | Path], width: int | None = None) ->
         force_terminal=sys.stdout.isatty(),
         highlight=False,
     )
-    for section in sections(read(scores)):
+    for section in found:
         for group in section.groups:
             console.print(_table(section, group))
         for note in [*notes(section), uncertainty(section)]:
@@ -52,29 +59,40 @@ def _table(section: Section, group: Group) -> Table:
     table.add_column("n", justify="right", no_wrap=True)
     for column in section.columns:
         table.add_column(Text(column.label), justify="right", overflow="fold")
-    gains = {row.label: row for row in group.gains.rows}
+    blank = [Text()] * (2 if detailed else 1)
     for row in group.rows:
         lead = [Text(f"{row.label} (source)" if row.kind == "source" else row.label)]
         lead += [Text(row.detail)] if detailed else []
-        table.add_row(*lead, span(row.n), *map(_cell, *_columns(row)), end_section=row is group.rows[-1])
+        cells = [_cell(percent(cell), remark, place in row.best) for place, (cell, remark) in _numbered(row)]
+        table.add_row(*lead, span(row.n), *cells, end_section=row is group.rows[-1])
     for row in group.summary:
-        blank = [Text()] * (2 if detailed else 1)
-        table.add_row(Text(row.label), *blank, *map(_cell, *_columns(row)))
-    if group.gains.columns:
-        mean = gains["mean"]
+        cells = [
+            _cell(percent(cell), remark, place in row.best, interval(cell))
+            for place, (cell, remark) in _numbered(row)
+        ]  # fmt: skip
+        table.add_row(Text(row.label), *blank, *cells)
+    if group.gains.mean:
         cells = [Text()] * len(section.columns)
         for place, position in enumerate(group.gains.columns):
-            value = f"{points(mean.cells[place])} {spread(mean.cells[place])}".strip()
-            cells[position] = _cell(value, mean.remarks[place], best=False)
-        table.add_row(Text("gain of the mean"), *[Text()] * (2 if detailed else 1), *cells)
+            cell, remark = group.gains.mean.cells[place], group.gains.mean.remarks[place]
+            cells[position] = _cell(points(cell), remark, False, interval(cell, signed=True), _verdict(cell))
+        table.add_row(Text("gain of the mean"), *blank, *cells)
     return table
 
 
-def _columns(row: Row) -> tuple[list[str], list[str], list[bool]]:
-    values = [f"{percent(cell)} {spread(cell)}".strip() for cell in row.cells]
-    return values, list(row.remarks), [position in row.best for position in range(len(values))]
+def _numbered(row: Row) -> list[tuple[int, tuple[Estimate | None, str]]]:
+    return list(enumerate(zip(row.cells, row.remarks, strict=True)))
 
 
-def _cell(value: str, remark: str, best: bool) -> Text:
+def _verdict(cell: Estimate | None) -> str:
+    return "" if cell is None or cell.shown is None else verdict(cell)
+
+
+def _cell(value: str, remark: str, best: bool, *below: str) -> Text:
     text = Text(value, style="bold" if best else "")
-    return text.append(f" ({remark})", style="dim") if remark else text
+    if remark:
+        text.append(f" ({remark})", style="dim")
+    for line in below:
+        if line:
+            text.append(f"\n{line}", style="dim")
+    return text

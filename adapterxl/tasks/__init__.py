@@ -44,5 +44,6 @@ def get_task(name: str) -> Task:
     """
     tasks = all_tasks()
     if name not in tasks:
-        raise TaskError(f"No task '{name}'.{did_you_mean(name, tasks)} See: adapterxl list tasks")
+        own = " For a task of your own name its YAML file, such as my_task.yaml." if "." in name else ""
+        raise TaskError(f"No task '{name}'.{did_you_mean(name, tasks)}{own} See: adapterxl list tasks")
     return tasks[name]

@@ -141,7 +141,8 @@ def prepare_job(
     else:
         # The only other labelled rows are those that results are reported on; nothing may be chosen by them.
         rows, dev = _hold_out(rows, trained_from.source_language, settings)
-        notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
+        if dev:
+            notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
     if not dev and (settings.patience or settings.eval_every):
         raise UsageError(
             f"patience and eval_every need dev rows, but {trained_from.name} has none: of its {len(rows)} training "

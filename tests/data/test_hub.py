@@ -97,6 +97,7 @@ def test_xnli_in_one_configuration_is_told_apart_by_its_language_column(hub, rep
     task = at(get_task("xnli"), repository("XNLI", "test", columns, dict.fromkeys(columns, TEXT)), position=1)
     examples = hub.load(task, "test", "de").examples
     assert [(example.text, example.text_pair, example.label) for example in examples] == [("b", "e", 0), ("c", "f", 2)]
+    assert [example.id for example in examples] == ["de:0", "de:1"], "as its translation has it: pairs are found by ids"
 
 
 def test_xnli_with_a_configuration_for_each_language(hub, repository):

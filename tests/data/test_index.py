@@ -130,7 +130,7 @@ BAD = {
     "no reader": (entry("{dev: {en: [a]}}"), r": tasks\.xnli\.reader: missing"),
     "no files": (entry("{reader: iob}"), r": tasks\.xnli\.reader: .*at least one of train, dev and test"),
     "empty file list": (entry("{reader: iob, dev: {en: []}}"), r": tasks\.xnli\.dev\.en: found \[\]"),
-    "file as text": (entry("{reader: iob, dev: {en: a.tsv}}"), r": tasks\.xnli\.dev\.en: found 'a\.tsv'.*list"),
+    "file as number": (entry("{reader: iob, dev: {en: 7}}"), r": tasks\.xnli\.dev\.en: found 7.*list"),
     "language name": (entry("{reader: iob, dev: {'../x': [a]}}"), r": tasks\.xnli\.dev\.\.\./x"),
     "absolute path": (entry("{reader: iob, dev: {en: [/etc/passwd]}}"), r": tasks\.xnli\.dev\.en\[0\]: .*relative"),
     "parent path": (entry("{reader: iob, dev: {en: [a/../../b]}}"), r": tasks\.xnli\.dev\.en\[0\]: .*with no"),

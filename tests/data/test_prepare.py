@@ -179,8 +179,6 @@ def test_texts_for_retrieval_are_cut(tokenizer: Any) -> None:
     assert rows[0] == tokenizer("The dog.")["input_ids"] and len(rows[1]) == 20
 
 
-
-
 @pytest.mark.parametrize("max_length", [16, 32, 64])
 def test_short_rows_leave_room_for_the_context_however_long_the_question(tokenizer: Any, max_length: int) -> None:
     context, question = CONTEXTS["en"][0] * 3, "Who wrote the book? " * 40

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapterxl.data import LocalIndex, open_data
+from adapterxl.miniature.data import SOURCES
 from adapterxl.tasks import all_tasks, get_task
 
 pytestmark = pytest.mark.shared
@@ -50,8 +51,8 @@ def test_real_files_give_the_published_number_of_rows(index, name, split):
         assert loaded.dropped == () and loaded.warnings == ()
 
 
-def test_the_reference_index_has_every_shipped_task_but_squad(index):
-    assert set(all_tasks()) - set(index.entries) == {"squad"}
+def test_the_reference_index_has_every_shipped_task_but_squad_and_the_miniature(index):
+    assert set(all_tasks()) - set(index.entries) == {"squad", *SOURCES}
 
 
 def test_every_file_that_the_reference_index_names_is_there(index):

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.accuracy import accuracy
-from adapterxl.evaluation.metrics.retrieval_accuracy import retrieval_accuracy
-from adapterxl.evaluation.metrics.token_accuracy import token_accuracy
+from adapterxl.evaluation.metrics import get_metric
+
+accuracy, retrieval_accuracy, token_accuracy = (
+    get_metric(name).compute for name in ("accuracy", "retrieval_accuracy", "token_accuracy")
+)
 
 LABELS = st.sampled_from(["entailment", "neutral", "contradiction"])
 SENTENCES = st.lists(

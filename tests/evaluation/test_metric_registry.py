@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import random
 import subprocess
 import sys
 
@@ -65,6 +66,35 @@ def test_two_metrics_of_one_name_are_refused(monkeypatch):
 def test_a_right_answer_scores_one(name):
     prediction, gold = ONE_ROW[name]
     assert get_metric(name).compute([prediction] * 3, [gold] * 3) == 1.0
+
+
+SAMPLES = {  # rows of every sort: right, wrong, half right, empty, without an answer
+    "accuracy": [("a", "a"), ("a", "b"), ("", "")],
+    "exact_match": [("the 42", ["42", "x"]), ("a b", ["a b c"]), ("", []), ("x", []), ("?", ["!"])],
+    "retrieval_accuracy": [("1", "1"), ("2", "1")],
+    "span_f1": [(["B-PER", "I-PER", None], ["B-PER", "I-PER", "O"]), (["O"], ["B-LOC"]), (["O"], ["O"]), ([], [])],
+    "token_accuracy": [(["N", None], ["N", "V"]), ([], []), (["V"], ["V"])],
+}  # fmt: skip
+SAMPLES["f1"] = SAMPLES["exact_match"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_have_a_row_an_example_and_their_sums_give_the_value_of_any_sample(name):
+    metric, generator = get_metric(name), random.Random(1)
+    for _ in range(50):
+        rows = SAMPLES[name] + generator.choices(SAMPLES[name], k=generator.randint(0, 9))
+        predictions, golds = zip(*rows, strict=True)
+        counts = metric.counts(predictions, golds)
+        assert counts.shape == (len(rows), 2)
+        value = metric.compute(predictions, golds)
+        assert metric.value(counts.sum(axis=0)) == pytest.approx(value, abs=1e-12)
+        # twice the sample is the same value, and so is another order
+        assert metric.compute(predictions[::-1] * 2, golds[::-1] * 2) == pytest.approx(value, abs=1e-12)
+        once = generator.randrange(len(rows))  # leaving an example out is the same as leaving its counts out
+        left = [pair for place, pair in enumerate(rows) if place != once]
+        assert metric.value(counts.sum(axis=0) - counts[once]) == pytest.approx(
+            metric.compute(*zip(*left, strict=True)), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from adapterxl.errors import AdapterXLError
+from adapterxl.miniature import DEMO, DEMO_QUICK
+from adapterxl.miniature.data import SOURCES
 from adapterxl.recipes.schema import load_recipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 GOOD = """
 vars: {here: ./models}
@@ -112,17 +116,26 @@ def test_a_change_without_a_place_is_refused(change, tmp_path):
         load_recipe(write(tmp_path, GOOD), [change])
 
 
-@pytest.mark.parametrize("name", ["nli_ner_to_pos", "peft_engine", "adapters_engine", "story", "demo"])
+@pytest.mark.parametrize("name", ["nli_ner_to_pos", "peft_engine", "adapters_engine", "story"])
 def test_the_shipped_recipes_are_sound(name, monkeypatch, tmp_path):
     from adapterxl.recipes.execute import RecipeRun
 
     monkeypatch.setenv("ADAPTERXL_SHARED", str(tmp_path))
-    recipe = load_recipe(Path(__file__).resolve().parents[2] / "recipes" / f"{name}.yaml")
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
     assert recipe.base == str(tmp_path / "models" / "xlmr-mini")
     assert RecipeRun(recipe, tmp_path / "out").steps
 
 
+@pytest.mark.parametrize("path", [DEMO, DEMO_QUICK, RECIPES / "miniature_effect.yaml"], ids=lambda path: path.stem)
+def test_the_recipes_of_the_miniature_need_nothing_from_outside(path, tmp_path):
+    from adapterxl.recipes.execute import RecipeRun
+
+    recipe = load_recipe(path)
+    assert recipe.base is None and recipe.data is None
+    assert {step.spec.task for step in RecipeRun(recipe, tmp_path).steps} <= set(SOURCES)
+
+
 def test_the_python_recipe_is_short_enough_to_be_read():
-    text = (Path(__file__).resolve().parents[2] / "recipes" / "nli_ner_to_pos.py").read_text(encoding="utf-8")
+    text = (RECIPES / "nli_ner_to_pos.py").read_text(encoding="utf-8")
     compile(text, "nli_ner_to_pos.py", "exec")
     assert len(text.splitlines()) <= 60

@@ -118,3 +118,14 @@ def test_the_record_says_what_was_asked(tmp_path):
     recorded = json.loads(Path(step.record).read_text())
     assert recorded["step"] == "seed1.nli"
     assert recorded["request"]["task"] == "mnli" and recorded["request"]["settings"] == {"epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({"max_steps": 5}, {"max_steps": 5, "batch_size": 32}), ({"epochs": 2}, {"epochs": 2, "batch_size": 32}),
+     ({"tokens_per_batch": 64}, {"epochs": 1, "tokens_per_batch": 64})],
+)  # fmt: skip
+def test_a_modules_own_steps_take_the_place_of_the_epochs_of_all(own, expected, tmp_path):
+    modules = {"nli": {"task": "mnli", "settings": own}}
+    found = unroll(recipe(modules=modules, evaluate=[], defaults={"epochs": 1, "batch_size": 32}), tmp_path)
+    assert found[0].request["settings"] == expected

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,8 @@ def make_scores(
         digest=changes.pop("digest", f"sha256:{task}{composition}{seed}"),
         task=changes.pop("trained_for", task),
         composition=composition,
-        parameters=1000,
+        parameters=changes.pop("parameters", 1000),
+        path=changes.pop("path", None),
         bytes=2_500_000,
         train_seconds=65.0,
     )
@@ -51,6 +53,35 @@ def make_scores(
         seconds=1.0,
         **changes,
     )
+
+
+def accuracy_rows(right: Mapping[str, Sequence[bool]], prefix: str = "") -> list[dict[str, Any]]:
+    """Return prediction rows of accuracy, one an example: language -> which examples are right."""
+    return [
+        {"language": language, "id": f"{prefix}{place:04d}", "prediction": "yes" if one else "no", "gold": "yes"}
+        for language, found in right.items()
+        for place, one in enumerate(found)
+    ]
+
+
+def measured_scores(right: Mapping[str, Sequence[bool]], **options: Any) -> Scores:
+    """Return scores of accuracy whose values are those of the examples."""
+    records = [
+        Record(language=language, split="test", metric="accuracy", value=sum(found) / len(found), n=len(found),
+               primary=True)
+        for language, found in right.items()
+    ]  # fmt: skip
+    return make_scores({}, records=records, **options)
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[..., Path]:
+    """Write scores with their predictions beside them: language -> which examples are right."""
+
+    def build(name: str, right: Mapping[str, Sequence[bool]], prefix: str = "", **options: Any) -> Path:
+        return measured_scores(right, **options).save(tmp_path / f"{name}.json", accuracy_rows(right, prefix))
+
+    return build
 
 
 @pytest.fixture

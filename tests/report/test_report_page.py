@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -12,11 +13,11 @@ import pytest
 
 from adapterxl.errors import DataError, UsageError
 from adapterxl.report import report, to_table
-from adapterxl.report.formats import duration, percent, points, size, spread
+from adapterxl.report.formats import duration, interval, p_value, percent, points, size, verdict
 from adapterxl.report.marks import mark
 from adapterxl.report.plots import plot
 from adapterxl.report.statistics import Estimate
-from adapterxl.report.tables import sections
+from adapterxl.report.tables import read, sections
 
 VOID = {"meta", "img", "wbr", "br"}
 
@@ -62,7 +63,8 @@ def test_the_page_says_what_was_compared(make, tmp_path):
     text = words(page_of(found, tmp_path))
     for part in ("base xlmr", "engine packed", "split test", "metric accuracy", "n per language 100", "seed 1",
                  "no intermediate task", "merge(squad)", "51.2", "+1.8", "zero-shot mean", "worst language",
-                 "transfer gap", "One seed: no uncertainty shown.", "2.5 MB", "1 min 5 s", "torch 2.13.0"):  # fmt: skip
+                 "transfer gap", "One seed and no predictions: no uncertainty is shown.",
+                 "2.5 MB", "1 min 5 s", "torch 2.13.0"):  # fmt: skip
         assert part in text, part
 
 
@@ -117,9 +119,12 @@ def test_a_missing_baseline_is_said(make, tmp_path):
     assert "Baseline missing for “merge(a)”" in text
 
 
-def test_seeds_are_shown_with_their_deviation_and_how_it_was_computed(make, tmp_path):
-    text = words(page_of([make({"de": 0.50}, seed=1), make({"de": 0.54}, seed=2)], tmp_path))
-    assert "52.0 ±2.8" in text and "seeds 1, 2" in text and "sample standard deviation" in text
+def test_seeds_without_predictions_have_an_interval_and_words_for_it(make, tmp_path):
+    text = words(page_of([make({"de": 0.50}, seed=seed) for seed in (1, 2)] + [make({"de": 0.54}, seed=3)], tmp_path))
+    # Student's t with two degrees of freedom: 4.303 times 0.0231 / sqrt(3)
+    assert "51.3" in text and "[45.6, 57.1]" in text and "seeds 1, 2, 3" in text
+    assert "95 % intervals over seeds (Student’s t)" in text
+    assert "No predictions beside these scores" in text
 
 
 def test_missing_languages_are_said(make, tmp_path):
@@ -168,7 +173,7 @@ def test_directions_stand_in_one_table(retrieval, tmp_path):
 def test_the_records_lie_beside_the_page_as_csv(make, tmp_path):
     scores = [make({"en": 0.8, "de": 0.5}), make({"en": 0.8, "de": 0.6}, composition="merge(a, b)", seed=3)]
     report(scores, tmp_path / "out.html")
-    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+    with open(tmp_path / "out.records.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4
     assert rows[3] | {"language": "de", "value": "0.6", "composition": "merge(a, b)", "seed": "3"} == rows[3]
@@ -176,8 +181,10 @@ def test_the_records_lie_beside_the_page_as_csv(make, tmp_path):
 
 
 def test_a_page_with_another_ending_is_refused(make, tmp_path):
-    with pytest.raises(UsageError, match=r"ends in \.html"):
-        report([make({"de": 0.5})], tmp_path / "report.csv")
+    for name, ending in (("report.csv", ".csv"), ("report", ""), ("report.HTML", ".HTML")):
+        with pytest.raises(UsageError, match=rf"ending '{ending}', expected \.html or \.htm .* or \.md"):
+            report([make({"de": 0.5})], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bad_file_stops_the_report_before_anything_is_written(make, tmp_path):
@@ -191,7 +198,7 @@ def test_a_bad_file_stops_the_report_before_anything_is_written(make, tmp_path):
 def test_the_terminal_table_has_values_gain_and_notes(make):
     found = [make({"en": 0.8, "de": 0.5}), make({"en": 0.8, "de": 0.55}, composition="merge([x])")]
     text = to_table(found, width=100)
-    for part in ("xnli", "merge([x])", "en (source)", "50.0", "zero-shot mean", "+5.0", "One seed"):
+    for part in ("xnli", "merge([x])", "en (source)", "50.0", "zero-shot mean", "+5.0", "One seed", "No predictions"):
         assert part in text
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 100
 
@@ -203,11 +210,16 @@ def test_a_plot_is_svg_with_a_row_for_each_language(make):
     assert float(tall.attrib["height"][:-2]) > float(small.attrib["height"][:-2])
 
 
+def test_any_name_of_a_language_can_be_drawn(make):
+    names = {r"$\frac$": 0.5, "$x$": 0.4, "a" * 200: 0.3}
+    ElementTree.fromstring(plot(sections([make(names)])[0].groups[0].points, 1))
+
+
 def test_marks_differ_in_colour_and_shape():
-    seen = {(mark(position).colour, mark(position).shape) for position in range(56)}
-    assert len(seen) == 56
-    assert len({mark(position).shape for position in range(8)}) == 8
-    assert mark(0).colour == "#000000"
+    seen = {(mark(position).colour, mark(position).shape) for position in range(43)}
+    assert len(seen) == 43
+    assert len({mark(position).shape for position in range(7)}) == 7
+    assert [position for position in range(43) if mark(position).colour == "#000000"] == [0]
 
 
 def test_black_is_kept_for_the_baseline(make):
@@ -220,8 +232,25 @@ def test_black_is_kept_for_the_baseline(make):
     [(0.5, "50.0", "+50.0"), (-0.0123, "−1.2", "−1.2"), (0.0004, "0.0", "0.0"), (-0.0004, "0.0", "0.0")],
 )
 def test_numbers_have_one_decimal_and_a_true_minus(value: float, shown: str, signed: str):
-    cell = Estimate(value, None, ())
-    assert (percent(cell), points(cell), spread(cell)) == (shown, signed, "")
+    cell = Estimate(value)
+    assert (percent(cell), points(cell), interval(cell)) == (shown, signed, "")
+
+
+def test_an_interval_is_written_as_its_number_is():
+    cell = Estimate(0.01, low=-0.0004, high=0.0251)
+    assert (interval(cell), interval(cell, signed=True), interval(None)) == ("[0.0, 2.5]", "[0.0, +2.5]", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, ""), (0.001, "<0.002"), (0.0123, "0.012"), (0.456, "0.46"), (1.0, "1.00")]
+)
+def test_p_values_are_as_fine_as_the_resamples(value, shown):
+    assert p_value(value) == shown
+
+
+def test_a_verdict_never_says_that_two_are_alike():
+    cells = [Estimate(0.0, adjusted=0.01), Estimate(0.0, adjusted=0.2), Estimate(0.0), None]
+    assert [verdict(cell) for cell in cells] == ["difference shown", "no difference shown", "not tested", ""]
 
 
 def test_what_is_not_known_is_a_dash():
@@ -263,3 +292,46 @@ def test_a_browser_draws_the_page(make, retrieval, tmp_path):
     assert pixels.shape[:2] == (1200, 800)
     dark = (pixels[..., :3].max(axis=-1) < 0.4).mean()
     assert 0.002 < dark < 0.3  # text and rules, neither an empty page nor a black one
+
+
+def test_every_mean_and_gain_of_the_page_has_its_interval_and_its_verdict(measured, tmp_path):
+    half, better = [True, False] * 60, [True, True, True, False] * 30
+    files = [
+        measured(f"{task}{composition}", {"en": better, "de": better if composition else half, "sw": half},
+                 task=task, composition=composition)
+        for task in ("panx", "xnli") for composition in (None, "merge(a)")
+    ]  # fmt: skip
+    page = page_of(files, tmp_path)
+    classes = [attributes.get("class") or "" for _, attributes in page.tags]
+    numbers = [place for place, name in enumerate(classes) if name.startswith("number")]
+    assert len(numbers) > 30
+    for place in numbers:
+        assert "range" in classes[place + 1 : place + 3]  # the interval follows, after the sign of a shown gain
+    shown = [attributes for _, attributes in page.tags if attributes.get("aria-label") == "difference shown"]
+    text = words(page)
+    assert len(shown) == 2 * 2 + 2 + 1  # de and the mean of each task; in the heat map the two tasks and their mean
+    assert text.count("▲") == len(shown) + 4 and "no difference shown" in text  # and in the lede and three keys
+    assert "no effect" not in text and "equal" not in text
+
+
+def test_the_heat_map_has_intermediate_tasks_down_and_targets_across(make, tmp_path):
+    found = [make({"de": 0.5, "sw": 0.4}, task=task, composition=c) for task in ("panx", "xnli") for c in (None, "a")]
+    text = words(page_of(found, tmp_path))
+    assert re.search(r"intermediate tasks ?panx.*xnli.*mean of tasks ?no intermediate task ?45\.0 % ?reference", text)
+
+
+def test_digests_are_whole_in_the_provenance(make, tmp_path):
+    text = words(page_of([make({"de": 0.5}, digest="sha256:" + "ab" * 32, base="cd" * 32)], tmp_path))
+    assert "ab" * 32 in text and "cd" * 32 in text
+
+
+def test_the_terminal_table_shows_the_interval_of_the_mean_within_100_columns(measured):
+    files = [
+        measured(f"c{place}", {"en": [True] * 40, "de": [True, False] * 20}, composition=composition)
+        for place, composition in enumerate([None, "merge(squad)", "merge(mnli)", "merge(squad, mnli)", "stack(a, b)"])
+    ]
+    text = to_table(files, width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("difference") >= 4 and text.count("shown") >= 4  # below each gain, folded
+    shown = {interval(row.cells[0]) for row in sections(read(files))[0].groups[0].summary}
+    assert sum(map(text.count, shown)) == 15  # mean, worst language and gap of five columns

@@ -6,7 +6,6 @@ import pytest
 
 from adapterxl.errors import UsageError
 from adapterxl.evaluation.scores import Record
-from adapterxl.report.overview import overviews
 from adapterxl.report.tables import read, sections
 
 
@@ -253,25 +252,3 @@ def test_a_context_in_another_language_has_a_row_but_no_part_in_the_mean(make):
     group = sections([make({}, records=rows)])[0].groups[0]
     assert [(row.kind, row.detail) for row in group.rows] == [("target", ""), ("crossed", "context en")]
     assert means(by_label(group.summary)["zero-shot mean"]) == [0.6]
-
-
-def test_tasks_are_averaged_with_and_without_retrieval(make, retrieval):
-    found = [
-        make({"de": 0.6}), make({"de": 0.4}, task="panx"),
-        retrieval({"de": (0.1, 0.3)}, method="none", trained_for=None),
-    ]  # fmt: skip
-    (overview,) = overviews(sections(found))
-    rows = by_label(overview.rows)
-    assert [row.label for row in overview.rows[:3]] == ["panx", "xnli", "tatoeba"]
-    assert means(rows["mean of tasks"]) == [pytest.approx(0.4)]  # .6, .4 and .2
-    assert means(rows["mean without retrieval"]) == [pytest.approx(0.5)]
-
-
-def test_a_mean_of_tasks_needs_every_task(make):
-    found = [make({"de": 0.6}), make({"de": 0.4}, task="panx"), make({"de": 0.7}, composition="a")]
-    (overview,) = overviews(sections(found))
-    assert means(overview.rows[-1]) == [0.5, None]
-
-
-def test_one_task_has_no_overview(make):
-    assert overviews(sections([make({"de": 0.6}), make({"de": 0.7}, composition="a")])) == []

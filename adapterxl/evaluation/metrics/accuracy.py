@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterxl.evaluation.metrics.base import Metric, share_equal
+from adapterxl.evaluation.metrics.base import Counts, Metric, equal_counts
 
 
-def accuracy(predictions: Sequence[str], golds: Sequence[str]) -> float:
-    """Return the share of label strings that are equal, 0 to 1.
+def accuracy(predictions: Sequence[str], golds: Sequence[str]) -> Counts:
+    """Return (1 where the label string is right, 1) for each example; their ratio is the share of right ones.
 
     Raises:
         DataError: For empty input, unequal lengths, or a label that is no string.
 
     Source: string equality a line, as XTREME scores XNLI and PAWS-X (Hu et al. 2020).
     """
-    return share_equal("accuracy", predictions, golds)
+    return equal_counts("accuracy", predictions, golds)
 
 
 METRIC = Metric(
@@ -23,5 +23,5 @@ METRIC = Metric(
     kinds=("classify", "choice"),
     summary="share of examples with the right label",
     source="Hu et al. 2020 (XTREME), arXiv 2003.11080",
-    compute=accuracy,
+    counts=accuracy,
 )

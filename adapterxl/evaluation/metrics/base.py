@@ -6,28 +6,48 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapterxl.errors import DataError
 from adapterxl.tasks.base import Kind
+
+Counts = NDArray[np.float64]
+
+
+def ratio(sums: Counts) -> Counts:
+    """Return the first count over the second, 0 where the second is 0; shape (..., 2) -> (...)."""
+    right, possible = sums[..., 0], sums[..., 1]
+    return np.divide(right, possible, out=np.zeros_like(right), where=possible != 0)
 
 
 @dataclass(frozen=True)
 class Metric:
     """One way to score the predictions of one language.
 
+    A metric counts example by example, sums the counts and takes its value from the sums. So it can be had on
+    any sample of the examples, each as often as the sample has it, without reading a prediction twice.
+
     Attributes:
         name: As in `Task.metrics` and in the records of scores.json.
         kinds: Kinds of task that it can score.
         summary: One line saying what is counted.
         source: Paper or official script that it agrees with.
-        compute: (predictions, golds) -> value between 0 and 1; both in the same order, one entry an
-            example. Raises DataError for empty input, unequal lengths and entries of a wrong type.
+        counts: (predictions, golds) -> one row of counts an example, shape (examples, counts); both sides in
+            the same order. Raises DataError for empty input, unequal lengths and entries of a wrong type.
+        value: Sums of these rows, shape (..., counts), -> values between 0 and 1, shape (...).
     """
 
     name: str
     kinds: tuple[Kind, ...]
     summary: str
     source: str
-    compute: Callable[[Sequence[Any], Sequence[Any]], float]
+    counts: Callable[[Sequence[Any], Sequence[Any]], Counts]
+    value: Callable[[Counts], Counts] = ratio
+
+    def compute(self, predictions: Sequence[Any], golds: Sequence[Any]) -> float:
+        """Return the value over all examples, 0 to 1; raises as `counts` does."""
+        return float(self.value(self.counts(predictions, golds).sum(axis=0)))
 
 
 def paired(metric: str, predictions: Sequence[Any], golds: Sequence[Any]) -> Iterator[tuple[int, Any, Any]]:
@@ -58,18 +78,18 @@ def require_string(metric: str, row: int, side: str, value: object) -> None:
         )
 
 
-def share_equal(metric: str, predictions: Sequence[str], golds: Sequence[str]) -> float:
-    """Return the share of rows whose two strings are equal.
+def equal_counts(metric: str, predictions: Sequence[str], golds: Sequence[str]) -> Counts:
+    """Return (1 where the two strings of a row are equal, 1) for each row.
 
     Raises:
         DataError: As `paired`, and for an entry that is no string.
     """
-    equal = 0
+    counts = []
     for row, prediction, gold in paired(metric, predictions, golds):
         require_string(metric, row, "prediction", prediction)
         require_string(metric, row, "gold", gold)
-        equal += prediction == gold
-    return equal / len(golds)
+        counts.append((prediction == gold, 1))
+    return np.array(counts, dtype=np.float64)
 
 
 def tagged_rows(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterxl.evaluation.metrics.base import Metric, share_equal
+from adapterxl.evaluation.metrics.base import Counts, Metric, equal_counts
 
 
-def retrieval_accuracy(predictions: Sequence[str], golds: Sequence[str]) -> float:
-    """Return the share of queries whose first hit has the gold id, 0 to 1.
+def retrieval_accuracy(predictions: Sequence[str], golds: Sequence[str]) -> Counts:
+    """Return (1 where the first hit has the gold id, 1) for each query; their ratio is the share of right ones.
 
     Args:
         predictions: Id of the nearest sentence, one a query.
@@ -19,7 +19,7 @@ def retrieval_accuracy(predictions: Sequence[str], golds: Sequence[str]) -> floa
 
     Source: accuracy at 1, as XTREME scores Tatoeba (Artetxe and Schwenk 2019; Hu et al. 2020).
     """
-    return share_equal("retrieval_accuracy", predictions, golds)
+    return equal_counts("retrieval_accuracy", predictions, golds)
 
 
 METRIC = Metric(
@@ -27,5 +27,5 @@ METRIC = Metric(
     kinds=("retrieve",),
     summary="share of queries whose nearest sentence is their translation",
     source="Artetxe and Schwenk 2019, arXiv 1812.10464",
-    compute=retrieval_accuracy,
+    counts=retrieval_accuracy,
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.base import Metric, tagged_rows
+from adapterxl.evaluation.metrics.base import Counts, Metric, tagged_rows
 
 _IOB2 = re.compile(r"O|[BI]-.+", re.DOTALL)
 
@@ -38,10 +40,11 @@ def entities(tags: Iterable[str]) -> set[tuple[str, int, int]]:
     return found
 
 
-def span_f1(predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequence[str]]) -> float:
-    """Return micro-averaged F1 over entities, 0 to 1, as seqeval's default mode computes it.
+def span_f1(predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequence[str]]) -> Counts:
+    """Return (twice the right entities, predicted and gold entities) for each sentence.
 
-    An entity is right if type, first and last word are. Without any entity on either side the value is 0.
+    The ratio of their sums is micro-averaged F1, as seqeval's default mode computes it. An entity
+    is right if type, first and last word are. Without any entity on either side the value is 0.
 
     Args:
         predictions: Per sentence one IOB2 tag a word. None, for a word without any sub-word, is outside of
@@ -53,13 +56,12 @@ def span_f1(predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequenc
 
     Source: Tjong Kim Sang and De Meulder 2003; XTREME scores PAN-X by it (Hu et al. 2020).
     """
-    right = total = 0
+    counts = []
     for predicted, gold in tagged_rows("span_f1", predictions, golds):
         ours = entities("O" if tag is None else tag for tag in predicted)
         theirs = entities(gold)
-        right += len(ours & theirs)
-        total += len(ours) + len(theirs)
-    return 2 * right / total if total else 0.0
+        counts.append((2 * len(ours & theirs), len(ours) + len(theirs)))
+    return np.array(counts, dtype=np.float64)
 
 
 METRIC = Metric(
@@ -67,5 +69,5 @@ METRIC = Metric(
     kinds=("tag",),
     summary="F1 over entities with type and both ends right",
     source="Tjong Kim Sang and De Meulder 2003 (conlleval), W03-0419",
-    compute=span_f1,
+    counts=span_f1,
 )

@@ -7,8 +7,10 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.base import Metric, paired, require_string
+from adapterxl.evaluation.metrics.base import Counts, Metric, paired, require_string
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -35,13 +37,13 @@ def _word_f1(predicted: list[str], gold: list[str]) -> float:
     return 2 * common / (len(predicted) + len(gold)) if common else 0.0
 
 
-def _mean_of_best(
+def _best_of_answers(
     metric: str,
     score: Callable[[list[str], list[str]], float],
     predictions: Sequence[str],
     golds: Sequence[Sequence[str]],
-) -> float:
-    total = 0.0
+) -> Counts:
+    counts = []
     for row, prediction, answers in paired(metric, predictions, golds):
         require_string(metric, row, "prediction", prediction)
         if not isinstance(answers, (tuple, list)):
@@ -53,12 +55,13 @@ def _mean_of_best(
             require_string(metric, row, "gold answer", answer)
         words = normalised_words(prediction)
         # The v2.0 script compares normalised texts here too, so a lone "." is also no answer.
-        total += max(score(words, normalised_words(answer)) for answer in answers) if answers else not words
-    return total / len(golds)
+        best = max(score(words, normalised_words(answer)) for answer in answers) if answers else not words
+        counts.append((best, 1))
+    return np.array(counts, dtype=np.float64)
 
 
-def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> float:
-    """Return the share of predictions equal to one of their gold answers after normalisation, 0 to 1.
+def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+    """Return (1 where a prediction equals one of its gold answers after normalisation, 1) for each question.
 
     Args:
         predictions: One answer text a question, "" for no answer.
@@ -70,15 +73,15 @@ def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> f
 
     Source: Rajpurkar et al. 2016 (SQuAD v1.1) and 2018 (v2.0, unanswerable questions).
     """
-    return _mean_of_best("exact_match", _exact, predictions, golds)
+    return _best_of_answers("exact_match", _exact, predictions, golds)
 
 
-def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> float:
-    """Return the mean over questions of the best word F1 with a gold answer, 0 to 1.
+def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+    """Return (best word F1 with a gold answer, 1) for each question; their ratio is the mean over questions.
 
     Arguments, errors and source as for `exact_match`.
     """
-    return _mean_of_best("f1", _word_f1, predictions, golds)
+    return _best_of_answers("f1", _word_f1, predictions, golds)
 
 
 METRICS = (
@@ -87,13 +90,13 @@ METRICS = (
         kinds=("span",),
         summary="share of answers equal to a gold answer after SQuAD v1.1 normalisation",
         source="Rajpurkar et al. 2016, arXiv 1606.05250",
-        compute=exact_match,
+        counts=exact_match,
     ),
     Metric(
         name="f1",
         kinds=("span",),
         summary="mean word overlap (F1) with the best gold answer after SQuAD v1.1 normalisation",
         source="Rajpurkar et al. 2016, arXiv 1606.05250",
-        compute=f1,
+        counts=f1,
     ),
 )
