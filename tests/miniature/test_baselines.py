@@ -110,7 +110,8 @@ def learned(train: Sequence[Features], truth: Sequence[Hashable], test: Sequence
 
 
 def accuracy(said: Sequence[Any], truth: Sequence[Any]) -> float:
-    return sum(a == b for a, b in zip(said, truth, strict=True)) / len(truth)
+    # A plain float: workers of pytest-xdist cannot send what record_property holds of numpy.
+    return float(sum(a == b for a, b in zip(said, truth, strict=True)) / len(truth))
 
 
 def limit(chance: float, rows: int) -> float:
