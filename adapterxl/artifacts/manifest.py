@@ -61,6 +61,7 @@ class PartEntry(_Strict):
     kind: Literal["lora", "bottleneck"]
     digest: Digest
     trained_on: tuple[Digest, ...] = ()
+    made_of: dict[str, Any] | None = None
     settings: dict[str, Any]
     where: str
     ranks: dict[SiteKey, tuple[int, int]] | None = None

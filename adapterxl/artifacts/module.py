@@ -294,6 +294,7 @@ def _entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
         kind=part.kind,  # type: ignore[arg-type]
         digest=part.digest(),
         trained_on=part.trained_on,
+        made_of=None if part.made_of is None else dict(part.made_of),
         settings=part.settings(),
         where=where,
         **place,

@@ -119,6 +119,7 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
             part = adapterhub_layout.parse(found, entry.adapter or "", variant, model_type, str(folder / file))
             found.clear()
         part.name, part.task, part.trained_on = entry.name, entry.task, entry.trained_on
+        part.made_of = entry.made_of
         if part.digest() != entry.digest:
             raise ArtifactError(
                 f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs)."

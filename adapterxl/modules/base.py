@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +31,11 @@ class Part(nn.Module):
         name: The user's name for it, such as the task.
         task: The task it was trained for.
         trained_on: Digests of the parts that were in place, frozen, when this one was trained, in order.
+        made_of: For a part that an operator made and nothing trained: the operator, its options, the digests of the
+            members' parts, and the energy that a lower rank lost at each site; None for others.
     """
 
+    made_of: Mapping[str, Any] | None = None
     kind: ClassVar[str]
 
     def __init__(self, name: str, task: str = "", trained_on: tuple[str, ...] = ()) -> None:

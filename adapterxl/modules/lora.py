@@ -136,6 +136,11 @@ class LoRAPart(Part):
     def sites(self) -> tuple[str, ...]:
         return tuple(site for site in SITES if any(site == key[1] for key in self.keys))
 
+    @property
+    def rescales(self) -> bool:
+        """Whether it rescales the rows of the weights themselves, as DoRA does."""
+        return False
+
     def rank(self, layer: int, site: str) -> int:
         """Rank at one site; 0 where this part does not act."""
         found = self.factors(layer, site)

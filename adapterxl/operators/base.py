@@ -1,13 +1,49 @@
-"""What an operator is: a name, what its members may be, and how their parts become one list of parts."""
+"""What an operator is: a name, its options, what its members may be, and how their parts become one list of parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..artifacts.module import TaskModule
-from ..errors import CompositionError
+from ..errors import CompositionError, did_you_mean
 from ..modules import Part
+
+Value = bool | int | float | str | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of an operator, as `density=0.2` in an expression.
+
+    Attributes:
+        expected: What `fits` takes, in words.
+        fits: Whether a value, for so many members, makes sense.
+        default: The value when none is given; None means that the operator chooses, as its summary says.
+        summary: One line.
+    """
+
+    name: str
+    expected: str
+    fits: Callable[[Any, int], bool]
+    default: Value | None
+    summary: str
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What an operator makes: parts in order of execution, and what a user should know.
+
+    Attributes:
+        order: Sentences about members that meet in other company than in their training; `strict` refuses them.
+        notes: Other sentences.
+    """
+
+    parts: tuple[Part, ...]
+    order: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -18,13 +54,51 @@ class Operator:
         name: As written in expressions.
         summary: One line for `adapterxl list operators`.
         check: Raises CompositionError when a member cannot take part; called with each known member.
-        combine: Members in order -> parts in order of execution.
+        combine: Members in order and the options -> what becomes of them.
+        options: The settings it takes.
+        refuses: Operators whose results cannot be its members -> why, and what to write instead.
+        most: Most members it takes; no limit when None.
     """
 
     name: str
     summary: str
     check: Callable[[TaskModule], None]
-    combine: Callable[[Sequence[TaskModule]], tuple[Part, ...]]
+    combine: Callable[[Sequence[TaskModule], Mapping[str, Any]], Combined]
+    options: tuple[Option, ...] = ()
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    most: int | None = None
+
+    def settle(self, given: Mapping[str, Value], members: int) -> tuple[tuple[str, Value], ...]:
+        """The given options checked, in the operator's order, without those that say the default.
+
+        Raises:
+            CompositionError: For an option that it does not have, or a value that does not fit.
+        """
+        known = {option.name: option for option in self.options}
+        for name, value in given.items():
+            if name not in known:
+                has = f"Its options: {', '.join(known)}." if known else "It has none."
+                raise CompositionError(f"{self.name} has no option '{name}'.{did_you_mean(name, known)} {has}")
+            if not known[name].fits(value, members):
+                raise CompositionError(f"{self.name}, {name}: found {show(value)}, expected {known[name].expected}.")
+        return tuple(
+            (option.name, given[option.name])
+            for option in self.options
+            if option.name in given and given[option.name] != option.default
+        )
+
+
+def show(value: object) -> str:
+    """An option's value as expressions write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(show, value))}]"
+    return value if isinstance(value, str) else repr(value)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
@@ -39,8 +113,7 @@ def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
     parts: dict[str, Part] = {}
     seen: set[tuple[str, ...]] = set()
     for member in members:
-        if not member.parts:
-            raise CompositionError(f"'{member.name}' has nothing to combine: it is a head alone. Leave it out.")
+        refuse_empty(member)
         digests = tuple(part.digest() for part in member.parts)
         if digests in seen:
             raise CompositionError(f"'{member.name}' is there twice. Name each module once.")
@@ -48,6 +121,18 @@ def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
         for digest, part in zip(digests, member.parts, strict=True):
             parts.setdefault(digest, part)
     return tuple(parts.values())
+
+
+def refuse_empty(member: TaskModule) -> None:
+    """A head alone has nothing to combine."""
+    if not member.parts:
+        raise CompositionError(f"'{member.name}' has nothing to combine: it is a head alone. Leave it out.")
+
+
+def sequence(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
+    """All parts in order, as `merge` and `stack` have them; for `options` there is no use."""
+    parts = in_order(members)
+    return Combined(parts, (*inside_notes(members), *order_notes(parts)))
 
 
 def inside_notes(members: Sequence[TaskModule]) -> tuple[str, ...]:
@@ -69,7 +154,7 @@ def order_notes(parts: Sequence[Part]) -> tuple[str, ...]:
     names = {part.digest(): part.name for part in parts}
     for position, part in enumerate(parts):
         before = tuple(earlier.digest() for earlier in parts[:position])
-        if before != part.trained_on:
+        if part.made_of is None and before != part.trained_on:  # what operators made was trained on nothing
             was = ", ".join(names.get(digest, digest[:12]) for digest in part.trained_on) or "the plain backbone"
             now = ", ".join(names[digest] for digest in before) or "the plain backbone"
             notes.append(f"'{part.name}' was trained on {was} and here follows {now}.")

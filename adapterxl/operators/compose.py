@@ -8,7 +8,6 @@ from pathlib import Path
 from ..artifacts.module import TaskModule, check_name
 from ..artifacts.reading import load
 from ..errors import CompositionError, did_you_mean
-from .base import inside_notes, order_notes
 from .expression import OPERATORS, Expression, Leaf, Member, as_member
 
 
@@ -49,10 +48,10 @@ def compose(
     operator = OPERATORS[member.operator]
     for one in members:
         operator.check(one)
-    parts = operator.combine(members)
-    notes = [*inside_notes(members), *order_notes(parts)]
-    if strict and notes:
-        raise CompositionError(f"{member}: {notes[0]} Compose in the order of training, or without --strict.")
+    made = operator.combine(members, dict(member.options))
+    if strict and made.order:
+        raise CompositionError(f"{member}: {made.order[0]} Compose in the order of training, or without --strict.")
+    notes = [*made.order, *made.notes]
     left = [f"{one.name} ({one.head.kind})" for one in members if one.head is not None]
     if left:
         notes.append(f"Heads not taken along: {', '.join(left)}.")
@@ -60,11 +59,11 @@ def compose(
         name=name or member.operator,
         task="",
         kind="",
-        parts=parts,
+        parts=made.parts,
         head=None,
         base=base,
         operator=member.operator,
-        composition=f"{member.operator}({', '.join(one.text for one in members)})",
+        composition=member.text(one.text for one in members),
         notes=tuple(notes),
     )
 

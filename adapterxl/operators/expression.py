@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError, did_you_mean
-from .base import Operator
-from .merge import OPERATOR as MERGE
-from .stack import OPERATOR as STACK
+from . import add as _add
+from . import average as _average
+from . import dare as _dare
+from . import merge as _merge
+from . import prune as _prune
+from . import stack as _stack
+from . import svd as _svd
+from . import ties as _ties
+from .base import Operator, Value, show
 
-OPERATORS: dict[str, Operator] = {operator.name: operator for operator in (MERGE, STACK)}
+OPERATORS: dict[str, Operator] = {
+    module.OPERATOR.name: module.OPERATOR for module in (_merge, _stack, _average, _add, _svd, _ties, _dare, _prune)
+}
 
-_TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<word>[^\s(),"'=]+)|(?P<sign>[(),]))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<option>[a-z_]+\s*=\s*(?:\[[^\]]*\]|[^\s(),="'\[\]]+))"""
+    r"""|(?P<word>[^\s(),"'=]+)|(?P<sign>[(),]))"""
+)
 _DEEPEST = 50  # brackets; far above any use, far below Python's own limit
 
 
@@ -40,10 +52,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Expression:
-    """An operator over members, in order. Frozen, with text, equality and hash."""
+    """An operator over members, in order, with its options. Frozen, with text, equality and hash.
+
+    Options that say the default are left out, so that one composition has one text.
+    """
 
     operator: str
     members: tuple[Expression | Leaf, ...]
+    options: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         if self.operator not in OPERATORS:
@@ -53,12 +69,26 @@ class Expression:
             )
         if not self.members:
             raise CompositionError(f"{self.operator}() has no members; name at least one module.")
-        for leaf in leaves(self):
-            if leaf.module is not None:
-                OPERATORS[self.operator].check(leaf.module)
+        operator = OPERATORS[self.operator]
+        if operator.most is not None and len(self.members) > operator.most:
+            raise CompositionError(
+                f"{self.operator} takes {operator.most} member, found {len(self.members)}. Combine them first, such as "
+                f"{self.operator}(merge({', '.join(map(str, self.members))}))."
+            )
+        for inner in (member.operator for member in self.members if isinstance(member, Expression)):
+            if inner in operator.refuses:
+                raise CompositionError(f"{inner} cannot be a member of {self.operator}: {operator.refuses[inner]}.")
+        object.__setattr__(self, "options", operator.settle(dict(self.options), len(self.members)))
+        for member in self.members:
+            if isinstance(member, Leaf) and member.module is not None:
+                operator.check(member.module)
 
     def __str__(self) -> str:
-        return f"{self.operator}({', '.join(str(member) for member in self.members)})"
+        return self.text(str(member) for member in self.members)
+
+    def text(self, members: Iterable[str]) -> str:
+        """The expression with these texts for its members."""
+        return f"{self.operator}({', '.join([*members, *(f'{name}={show(value)}' for name, value in self.options)])})"
 
 
 Member = TaskModule | Expression | Leaf | str | Path
@@ -66,12 +96,59 @@ Member = TaskModule | Expression | Leaf | str | Path
 
 def merge(*members: Member) -> Expression:
     """LoRA modules in sequence, exactly; see operators/merge.py."""
-    return Expression("merge", tuple(as_member(member) for member in members))
+    return _made("merge", members)
 
 
 def stack(*members: Member) -> Expression:
     """Modules on top of each other; see operators/stack.py."""
-    return Expression("stack", tuple(as_member(member) for member in members))
+    return _made("stack", members)
+
+
+def average(*members: Member, weights: Sequence[float] | None = None) -> Expression:
+    """The weighted mean of delta W; see operators/average.py."""
+    return _made("average", members, weights=weights)
+
+
+def add(*members: Member, weights: Sequence[float] | None = None) -> Expression:
+    """The weighted sum of delta W, negative weights too; see operators/add.py."""
+    return _made("add", members, weights=weights)
+
+
+def svd(member: Member, *, rank: int | None = None) -> Expression:
+    """A module at a lower rank; see operators/svd.py."""
+    return _made("svd", [member], rank=rank)
+
+
+def ties(
+    *members: Member, density: float | None = None, weights: Sequence[float] | None = None, rank: int | None = None
+) -> Expression:
+    """Trimmed delta W, elected signs; see operators/ties.py."""
+    return _made("ties", members, density=density, weights=weights, rank=rank)
+
+
+def dare(
+    *members: Member,
+    density: float | None = None,
+    seed: int | None = None,
+    weights: Sequence[float] | None = None,
+    rank: int | None = None,
+) -> Expression:
+    """Entries of delta W dropped at random, the others scaled up; see operators/dare.py."""
+    return _made("dare", members, density=density, seed=seed, weights=weights, rank=rank)
+
+
+def prune(member: Member, *, density: float | None = None, rank: int | None = None) -> Expression:
+    """The largest entries of delta W only; see operators/prune.py."""
+    return _made("prune", [member], density=density, rank=rank)
+
+
+def _made(operator: str, members: Sequence[Member], **options: Value | Sequence[float] | None) -> Expression:
+    given = {
+        name: tuple(value) if isinstance(value, list | tuple) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    return Expression(operator, tuple(as_member(member) for member in members), tuple(given.items()))  # type: ignore[arg-type]
 
 
 def as_member(member: Member) -> Expression | Leaf:
@@ -96,7 +173,7 @@ def leaves(expression: Expression | Leaf) -> Iterator[Leaf]:
 
 
 def parse(text: str) -> Expression | Leaf:
-    """Read an expression: ``merge(nli, ner)``, ``stack("out/nli", merge(a, b))``, or one name or folder.
+    """Read an expression: ``merge(nli, ner)``, ``ties("out/nli", merge(a, b), density=0.2)``, or one name or folder.
 
     Raises:
         CompositionError: With the place where it stops making sense.
@@ -111,6 +188,14 @@ def parse(text: str) -> Expression | Leaf:
         tokens.append((found.lastgroup or "", found.group(found.lastgroup or 0), found.start(found.lastgroup or 0)))
         at = found.end()
 
+    def option(token: str) -> tuple[str, Value]:
+        name, _, written = (side.strip() for side in token.partition("="))
+        try:
+            found = json.loads(written)
+        except json.JSONDecodeError:
+            found = written
+        return name, tuple(found) if isinstance(found, list) else found
+
     def fail(position: int, expected: str) -> CompositionError:
         if position < len(tokens):
             return CompositionError(
@@ -122,21 +207,32 @@ def parse(text: str) -> Expression | Leaf:
     def read(position: int, depth: int = 0) -> tuple[Expression | Leaf, int]:
         if depth > _DEEPEST:
             raise CompositionError(f"Expression '{text[:60]}...': more than {_DEEPEST} brackets deep.")
-        if position >= len(tokens) or tokens[position][0] == "sign":
+        if position >= len(tokens) or tokens[position][0] in ("sign", "option"):
             raise fail(position, "a module or an operator")
         group, value, _ = tokens[position]
         if group == "quoted":
             return Leaf(value[1:-1]), position + 1
         if position + 1 >= len(tokens) or tokens[position + 1][1] != "(":
             return Leaf(value), position + 1
-        members, position = [], position + 2
+        members: list[Expression | Leaf] = []
+        options: dict[str, Value] = {}
+        position += 2
         while True:
-            member, position = read(position, depth + 1)
-            members.append(member)
+            if position < len(tokens) and tokens[position][0] == "option":
+                name, found = option(tokens[position][1])
+                if name in options:
+                    raise CompositionError(f"Expression '{text}': {name} is given twice.")
+                options[name] = found
+                position += 1
+            elif options:
+                raise fail(position, "an option; members stand before them")
+            else:
+                member, position = read(position, depth + 1)
+                members.append(member)
             if position < len(tokens) and tokens[position][1] == ",":
                 position += 1
             elif position < len(tokens) and tokens[position][1] == ")":
-                return Expression(value, tuple(members)), position + 1
+                return Expression(value, tuple(members), tuple(options.items())), position + 1
             else:
                 raise fail(position, "',' or ')'")
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError
 from ..modules import LoRAPart
-from .base import Operator, in_order
+from .base import Operator, sequence
+
+NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the fusion last: stack(..., fuse(...))"
 
 
 def check(member: TaskModule) -> None:
@@ -22,4 +24,10 @@ def check(member: TaskModule) -> None:
             )
 
 
-OPERATOR = Operator("merge", "LoRA modules in sequence, exactly, as one LoRA (ranks side by side)", check, in_order)
+OPERATOR = Operator(
+    "merge",
+    "LoRA modules in sequence, exactly, as one LoRA (ranks side by side)",
+    check,
+    sequence,
+    refuses={"fuse": NO_FUSION},
+)
