@@ -77,6 +77,17 @@ class Backbone:
         """sha256 over the encoder and embedding tensors as stored on disk (name, dtype, shape, bytes)."""
         return fingerprint(self.folder)
 
+    def stored(self, name: str) -> torch.Tensor:
+        """An encoder tensor as it is stored on disk, whatever precision it runs in, by its name without prefix."""
+        from safetensors import safe_open
+
+        for file in weight_files(self.folder):
+            with safe_open(file, "pt") as weights:
+                for key in weights.keys():
+                    if _bare(key) == name:
+                        return weights.get_tensor(key)
+        raise BackboneError(f"{self.folder}: no tensor {name}.")
+
     @property
     def dtype(self) -> torch.dtype:
         return DTYPES[self.dtype_name]

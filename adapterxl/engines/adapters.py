@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..artifacts import adapterhub_layout
 from ..backbone import Backbone, share_structure
 from ..errors import EngineError
-from ..modules import SITES, BottleneckPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, DoRAPart, LoRAPart, Part
 from ..ragged import RaggedBatch
 from .packed import finished
 from .vanilla import quiet, run_vanilla
@@ -89,6 +89,9 @@ class AdaptersEngine:
 
 
 def _check(parts: Sequence[Part]) -> None:
+    other = next((part for part in parts if not isinstance(part, LoRAPart | BottleneckPart)), None)
+    if other is not None:
+        raise EngineError(f"The adapters engine runs LoRA and bottlenecks, not {other.kind}; use --engine packed.")
     loras = [part for part in parts if isinstance(part, LoRAPart)]
     bottlenecks = [part for part in parts if isinstance(part, BottleneckPart)]
     if len(loras) > 1:
@@ -98,11 +101,14 @@ def _check(parts: Sequence[Part]) -> None:
         raise EngineError("The adapters library runs par_bn in a stack of bottlenecks wrongly (of two, only the last "
                           "acts); use --engine packed.")  # fmt: skip
     for part in loras:
+        if part.rescales or isinstance(part, DoRAPart):
+            raise EngineError("The adapters library computes DoRA wrongly (it scales the bias too, and leaves the scale "
+                              "out of the norm); use --engine packed or --engine peft.")  # fmt: skip
         if "attention_output" in part.sites:
             raise EngineError("The adapters library has no LoRA site at attention_output; use --engine packed or peft, "
                               "or --sites query,key,value,ffn_up,ffn_down.")  # fmt: skip
-        if len({part.rank(*key) for key in part.keys}) > 1 or len(part.keys) != len(part.layers) * len(part.sites):
-            raise EngineError("The adapters library has one rank and one choice of sites for all layers of a LoRA; "
+        if len({(part.rank(*key), part.scales[key]) for key in part.keys}) > 1 or len(part.keys) != len(part.layers) * len(part.sites):
+            raise EngineError("The adapters library has one rank, one alpha and one choice of sites for all layers of a LoRA; "
                               "use --engine packed or peft.")  # fmt: skip
 
 

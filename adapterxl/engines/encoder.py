@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..attention import packed_attention
 from ..backbone import Backbone
-from ..modules.base import SITES, Part, dropout
+from ..modules.base import SITES, Part, dropout, through_site
 from ..ragged import RaggedBatch
 
 Plan = Sequence[Sequence[Part]]
@@ -88,11 +88,20 @@ def _layer(
     rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
     def site(name: str, inputs: Tensor) -> Tensor:
-        outputs = layer.get_submodule(SITES[name])(inputs)
-        return _by_group(plan, batch, lambda part, i, o: part.add(index, name, i, o), inputs, outputs)
+        linear = layer.get_submodule(SITES[name])
+
+        def step(stack: Sequence[Part], i: Tensor, o: Tensor) -> Tensor:
+            return through_site(stack, index, name, i, o, linear.bias)
+
+        return _by_group(plan, batch, step, inputs, linear(inputs))
 
     def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
-        return _by_group(plan, batch, lambda part, r, o: part.adapt(index, name, o, r, norm), residual, z)
+        def step(stack: Sequence[Part], r: Tensor, o: Tensor) -> Tensor:
+            for part in stack:
+                o = part.adapt(index, name, o, r, norm)
+            return o
+
+        return _by_group(plan, batch, step, residual, z)
 
     query, key, value = (site(name, x) for name in ("query", "key", "value"))
     attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
@@ -107,20 +116,19 @@ def _layer(
 
 
 def _by_group(
-    plan: Plan, batch: RaggedBatch, step: Callable[[Part, Tensor, Tensor], Tensor], inputs: Tensor, outputs: Tensor
+    plan: Plan,
+    batch: RaggedBatch,
+    step: Callable[[Sequence[Part], Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    outputs: Tensor,
 ) -> Tensor:
-    """Let each group's parts, one after another, work on that group's tokens only."""
+    """Let each group's stack of parts work on that group's tokens only."""
     if len(plan) == 1:
-        for part in plan[0]:
-            outputs = step(part, inputs, outputs)
-        return outputs
+        return step(plan[0], inputs, outputs)
     pieces, changed = [], False
     tokens = list(batch.group_tokens)
     for stack, i, o in zip(plan, inputs.split(tokens), outputs.split(tokens), strict=True):
-        result = o
-        if i.shape[0]:
-            for part in stack:
-                result = step(part, i, result)
+        result = step(stack, i, o) if i.shape[0] else o
         changed = changed or result is not o
         pieces.append(result)
     return torch.cat(pieces) if changed else outputs

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..modules import BottleneckPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, DoRAPart, LoRAPart, Part
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
 from .encoder import encode
@@ -24,6 +25,8 @@ class PackedEngine:
         self.backbone = backbone
         self.frozen = [part.to(backbone.device) for part in join_frozen(frozen)]
         self.new = None if new is None else copy.deepcopy(new).to(backbone.device).requires_grad_(True)
+        if isinstance(self.new, DoRAPart):
+            self.new.bind(partial(weight, backbone), self.frozen)
         self.plan = [[*self.frozen, *([self.new] if self.new is not None else [])]]
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
@@ -36,6 +39,12 @@ class PackedEngine:
 
     def export(self) -> Part | None:
         return None if self.new is None else finished(self.new)
+
+
+def weight(backbone: Backbone, layer: int, site: str) -> Tensor:
+    """A Linear's weight matrix, shape (outputs, inputs)."""
+    found: Tensor = backbone.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}").weight
+    return found
 
 
 def join_frozen(parts: Sequence[Part]) -> list[Part]:
@@ -52,10 +61,10 @@ def join_frozen(parts: Sequence[Part]) -> list[Part]:
 
 def finished(part: Part) -> Part:
     """A learned part as artifacts hold it: on the CPU, frozen, without dropout, a LoRA's scale folded into B."""
+    if isinstance(part, LoRAPart):
+        return part.folded().cpu().requires_grad_(False)
     result = copy.deepcopy(part).cpu()
-    if isinstance(result, LoRAPart):
-        result = result.folded()
-    elif isinstance(result, BottleneckPart):
+    if isinstance(result, BottleneckPart):
         result.dropout_p = 0.0  # of its own training only; a part that is trained upon stays as it is
     return result.requires_grad_(False)
 

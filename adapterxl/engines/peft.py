@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone, share_structure
 from ..errors import EngineError
-from ..modules import SITES, LoRAPart, Part
-from ..modules.lora import concatenate
+from ..modules import SITES, DoRAPart, LoRAPart, Part
+from ..modules.lora import concatenate, flat_name
 from ..ragged import RaggedBatch
-from .packed import finished
+from .packed import finished, weight
 from .vanilla import run_vanilla
 
 _FROZEN, _NEW = "frozen_parts", "new_part"
@@ -45,12 +47,22 @@ class PeftEngine:
             parts[_NEW] = self.new
         wrapped = None
         for name, part in parts.items():
+            if len(parts) > 1 and (part.rescales or isinstance(part, DoRAPart)):
+                raise EngineError(
+                    "The peft library runs DoRA together with another module wrongly (its norms are those of the plain "
+                    "backbone); use --engine packed."
+                )
+            dora = part.rescales or isinstance(part, DoRAPart)
             ranks = {f"layer.{layer}.{SITES[site]}": part.rank(layer, site) for layer, site in part.keys}
             config = peft.LoraConfig(
                 r=max(ranks.values()),
-                lora_alpha=max(ranks.values()) * part.scale,
+                lora_alpha=max(ranks.values()),
                 rank_pattern=ranks,
-                alpha_pattern={path: rank * part.scale for path, rank in ranks.items()},
+                alpha_pattern={
+                    f"layer.{layer}.{SITES[site]}": part.rank(layer, site) * part.scales[layer, site]
+                    for layer, site in part.keys
+                },
+                use_dora=dora,
                 target_modules=list(ranks),
                 lora_dropout=part.dropout_p,
             )
@@ -64,6 +76,10 @@ class PeftEngine:
                 assert found is not None
                 for target, tensor in zip((module.lora_A[name], module.lora_B[name]), found, strict=True):
                     target.weight.data = tensor.detach().clone().to(backbone.device)
+                if part.rescales:
+                    length = (module.base_layer.weight + found[1].detach() @ found[0].detach()).norm(dim=1)
+                    rows = part.row_scale(layer, site)
+                    module.lora_magnitude_vector[name].weight.data = length if rows is None else length * rows
         if wrapped is not None:
             wrapped.base_model.set_adapter(list(parts))  # PeftModel.set_adapter takes one name only
             self.model.requires_grad_(False)
@@ -80,14 +96,18 @@ class PeftEngine:
     def export(self) -> Part | None:
         if self.new is None:
             return None
-        factors: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        part = copy.deepcopy(self.new).cpu()
         with torch.no_grad():
-            for layer, site in self.new.keys:
+            for layer, site in part.keys:
                 module = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}")
-                a, b = (side[_NEW].weight.detach().clone() for side in (module.lora_A, module.lora_B))
-                factors[layer, site] = a, b
-        new = self.new
-        part = LoRAPart(new.name, factors, scale=new.scale, task=new.task, trained_on=new.trained_on)
+                flat = flat_name((layer, site))
+                part.a[flat].copy_(module.lora_A[_NEW].weight)
+                part.b[flat].copy_(module.lora_B[_NEW].weight)
+            if isinstance(part, DoRAPart):
+                part.bind(partial(weight, self.backbone), ())
+                for layer, site in part.keys:
+                    module = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}")
+                    part.m[flat_name((layer, site))].copy_(module.lora_magnitude_vector[_NEW].weight)
         return finished(part)
 
 

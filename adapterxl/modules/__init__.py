@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from .base import SITES, Part
 from .bottleneck import VARIANTS, Bottleneck, BottleneckPart
+from .dora import DoRA, DoRAPart
 from .heads import Head, make_head
+from .ia3 import IA3Part
 from .lora import LoRA, LoRAPart
+from .rslora import RsLoRA
 
 Method = LoRA | Bottleneck
-METHODS: dict[str, type[LoRA] | type[Bottleneck]] = {cls.method: cls for cls in (LoRA, Bottleneck)}
+METHODS: dict[str, type[LoRA] | type[Bottleneck]] = {cls.method: cls for cls in (LoRA, RsLoRA, DoRA, Bottleneck)}
 
 __all__ = [
     "METHODS",
@@ -16,10 +19,14 @@ __all__ = [
     "VARIANTS",
     "Bottleneck",
     "BottleneckPart",
+    "DoRA",
+    "DoRAPart",
     "Head",
+    "IA3Part",
     "LoRA",
     "LoRAPart",
     "Method",
     "Part",
+    "RsLoRA",
     "make_head",
 ]

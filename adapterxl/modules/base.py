@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -42,9 +42,17 @@ class Part(nn.Module):
         super().__init__()
         self.name, self.task, self.trained_on = name, task, trained_on
 
-    def add(self, layer: int, site: str, x: Tensor, y: Tensor) -> Tensor:
-        """Give y plus this part's own addition at a Linear: x (tokens, in) -> y (tokens, out)."""
+    def add(self, layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+        """What this part makes of a Linear's outputs y (tokens, out) for its inputs x (tokens, in).
+
+        Args:
+            bias: The bias that y holds, shape (out,); None for none.
+        """
         return y
+
+    def moved_bias(self, layer: int, site: str, bias: Tensor | None) -> Tensor | None:
+        """The bias that the outputs of `add` hold."""
+        return bias
 
     def adapt(self, layer: int, place: str, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
         """Transform a block's output z (tokens, hidden) before the residual is added and normalised.
@@ -80,6 +88,14 @@ class Part(nn.Module):
     def size(self) -> int:
         """Number of weights."""
         return sum(tensor.numel() for tensor in self.tensors().values())
+
+
+def through_site(stack: Sequence[Part], layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+    """The outputs y of a Linear for inputs x after all parts of a stack, one after another."""
+    for part in stack:
+        y = part.add(layer, site, x, y, bias)
+        bias = part.moved_bias(layer, site, bias)
+    return y
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

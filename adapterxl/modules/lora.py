@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import CompositionError, UsageError, did_you_mean
 from .base import SITES, Part, dropout, linear
+
+
+Key = tuple[int, str]
+"""Layer and site."""
 
 
 class Dimensions(Protocol):
@@ -36,6 +40,8 @@ class LoRA:
         sites: Where it acts. All six by default: in one epoch on English they learn more than
             query and value alone, at the same speed.
         layers: Which layers; all by default.
+        rank_pattern: Other ranks by site ("ffn_up"), layer ("3") or both ("3.ffn_up"); the closest one counts.
+        alpha_pattern: Other alphas, likewise.
     """
 
     rank: int = 8
@@ -43,6 +49,8 @@ class LoRA:
     dropout: float = 0.0
     sites: tuple[str, ...] = tuple(SITES)
     layers: tuple[int, ...] | None = None
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
     method = "lora"
     summary = "low-rank additions to the six Linears of a layer (Hu et al. 2022)"
@@ -51,10 +59,19 @@ class LoRA:
     base_lr = 5e-4
 
     def __post_init__(self) -> None:
-        if type(self.rank) is not int or self.rank < 1:  # True is an int to isinstance
-            raise UsageError(f"LoRA rank: found {self.rank!r}, expected a whole number from 1.")
-        if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
-            raise UsageError(f"LoRA alpha: found {self.alpha!r}, expected a number above 0.")
+        for where, rank in (("", self.rank), *((f" of {key}", rank) for key, rank in self.rank_pattern.items())):
+            if type(rank) is not int or rank < 1:  # True is an int to isinstance
+                raise UsageError(f"LoRA rank{where}: found {rank!r}, expected a whole number from 1.")
+        for where, alpha in (("", self.alpha), *((f" of {key}", a) for key, a in self.alpha_pattern.items())):
+            if alpha is not None and not (is_number(alpha) and 0 < alpha < math.inf):
+                raise UsageError(f"LoRA alpha{where}: found {alpha!r}, expected a number above 0.")
+        for key in (*self.rank_pattern, *self.alpha_pattern):
+            layer, _, site = key.partition(".") if key[:1].isdigit() else ("0", "", key)
+            if not layer.isdigit() or (site and site not in SITES):
+                raise UsageError(
+                    f'LoRA pattern {key!r}: expected a site ("ffn_up"), a layer ("3") or both ("3.ffn_up"). '
+                    f"Sites: {', '.join(SITES)}."
+                )
         if not (is_number(self.dropout) and 0 <= self.dropout < 1):
             raise UsageError(f"LoRA dropout: found {self.dropout!r}, expected 0 <= dropout < 1.")
         if isinstance(self.sites, str):
@@ -69,27 +86,59 @@ class LoRA:
 
     def build(self, name: str, on: Dimensions, generator: torch.Generator, dtype: torch.dtype) -> LoRAPart:
         """A new module: A uniform in +-1/sqrt(inputs) as in Hu et al.'s code, B zero, so it starts as nothing."""
-        factors: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        factors, scales = self._start(on, generator, dtype)
+        return LoRAPart(name, factors, scale=scales, dropout_p=self.dropout)
+
+    def _start(
+        self, on: Dimensions, generator: torch.Generator, dtype: torch.dtype
+    ) -> tuple[dict[Key, tuple[Tensor, Tensor]], dict[Key, float]]:
+        """Factors and scale of every site."""
+        factors: dict[Key, tuple[Tensor, Tensor]] = {}
+        scales: dict[Key, float] = {}
         for layer in choose_layers(self.layers, on.layers):
             for site in self.sites:
                 outputs, inputs = site_shape(site, on)
-                if self.rank > min(outputs, inputs):
-                    raise UsageError(
-                        f"LoRA rank {self.rank} is above the width {min(outputs, inputs)} of site '{site}'."
-                    )
-                a = torch.rand(self.rank, inputs, generator=generator, dtype=torch.float64)
+                rank = self._closest(self.rank_pattern, layer, site, self.rank)
+                if rank > min(outputs, inputs):
+                    raise UsageError(f"LoRA rank {rank} is above the width {min(outputs, inputs)} of site '{site}'.")
+                a = torch.rand(rank, inputs, generator=generator, dtype=torch.float64)
                 a = (2 * a - 1) / math.sqrt(inputs)
-                factors[layer, site] = a.to(dtype), torch.zeros(outputs, self.rank, dtype=dtype)
-        alpha = 2.0 * self.rank if self.alpha is None else float(self.alpha)
-        return LoRAPart(name, factors, scale=alpha / self.rank, dropout_p=self.dropout)
+                factors[layer, site] = a.to(dtype), torch.zeros(outputs, rank, dtype=dtype)
+                alpha = self._closest(self.alpha_pattern, layer, site, self.alpha)
+                scales[layer, site] = self.scaling(self.usual_alpha(rank) if alpha is None else float(alpha), rank)
+        for key in (*self.rank_pattern, *self.alpha_pattern):
+            if not any(key in (str(layer), site, f"{layer}.{site}") for layer, site in factors):
+                raise UsageError(f"LoRA pattern {key!r}: this module does not act there.")
+        return factors, scales
+
+    @staticmethod
+    def usual_alpha(rank: int) -> float:
+        """The alpha when none is given."""
+        return 2.0 * rank
+
+    @staticmethod
+    def scaling(alpha: float, rank: int) -> float:
+        """What B A is multiplied by."""
+        return alpha / rank
+
+    @staticmethod
+    def _closest(pattern: Mapping[str, Any], layer: int, site: str, otherwise: Any) -> Any:
+        keys = (f"{layer}.{site}", site, str(layer))
+        return next((pattern[key] for key in keys if key in pattern), otherwise)
 
 
 class LoRAPart(Part):
-    """LoRA weights: y + scale * B A dropout(x) at each site it has.
+    """LoRA weights, in the closed form of the whole family: with W x + bias the Linear as it is so far, a site gives
+
+        rows * (W x + scale * B A dropout(x)) + bias
+
+    `rows` (one factor per output) is 1 but for DoRA. So W becomes diag(rows) (W + scale B A), and the next part of a
+    sequence acts on that: the family is closed under sequences.
 
     Args:
         factors: (layer, site) -> A of shape (rank, inputs), B of shape (outputs, rank). Ranks may differ.
-        scale: alpha / rank while it is trained; 1 afterwards, when it has been folded into B.
+        scale: alpha / rank while it is trained, for all sites or for each; 1 afterwards, when it has been folded into B.
+        rows: (layer, site) -> shape (outputs,); sites without are not rescaled.
         dropout_p: Used in training only.
     """
 
@@ -98,35 +147,58 @@ class LoRAPart(Part):
     def __init__(
         self,
         name: str,
-        factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]],
+        factors: Mapping[Key, tuple[Tensor, Tensor]],
         *,
-        scale: float = 1.0,
+        scale: float | Mapping[Key, float] = 1.0,
+        rows: Mapping[Key, Tensor] | None = None,
         dropout_p: float = 0.0,
         task: str = "",
         trained_on: tuple[str, ...] = (),
     ) -> None:
         super().__init__(name, task, trained_on)
-        self.scale, self.dropout_p = scale, dropout_p
+        self.dropout_p = dropout_p
         self.keys = tuple(sorted(factors, key=lambda key: (key[0], list(SITES).index(key[1]))))
+        self.scales = {key: float(scale[key] if isinstance(scale, Mapping) else scale) for key in self.keys}
         self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
         for key in self.keys:
             a, b = factors[key]
             if a.shape[0] != b.shape[1]:
                 raise CompositionError(f"'{name}', {key}: A has rank {a.shape[0]}, but B has rank {b.shape[1]}.")
-            self.a[_flat(key)], self.b[_flat(key)] = nn.Parameter(a), nn.Parameter(b)
+            self.a[flat_name(key)], self.b[flat_name(key)] = nn.Parameter(a), nn.Parameter(b)
+        self.rows = nn.ParameterDict(
+            {flat_name(key): nn.Parameter(rows[key], requires_grad=False) for key in self.keys if key in (rows or {})}
+        )
 
     def factors(self, layer: int, site: str) -> tuple[Tensor, Tensor] | None:
         """A and B at one site, or None where this part does not act."""
-        flat = _flat((layer, site))
+        flat = flat_name((layer, site))
         return (self.a[flat], self.b[flat]) if flat in self.a else None
 
-    def add(self, layer: int, site: str, x: Tensor, y: Tensor) -> Tensor:
+    def row_scale(self, layer: int, site: str) -> Tensor | None:
+        """The factor of each output at one site, shape (outputs,), or None where nothing is rescaled."""
+        flat = flat_name((layer, site))
+        return self.rows[flat] if flat in self.rows else None
+
+    def add(self, layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
         found = self.factors(layer, site)
         if found is None:
             return y
         a, b = found
         low = linear(dropout(x, self.dropout_p, self.training), a)
-        return torch.addmm(y, low, b.to(y.dtype).t(), alpha=self.scale)
+        y = torch.addmm(y, low, b.to(y.dtype).t(), alpha=self.scales[layer, site])
+        rows = self.row_scale(layer, site)
+        return y if rows is None else rescaled(y, rows, bias)
+
+    @property
+    def scale(self) -> float:
+        """The one scale of all sites.
+
+        Raises:
+            CompositionError: If sites differ.
+        """
+        if len(set(self.scales.values())) != 1:
+            raise CompositionError(f"'{self.name}' has a scale of its own for each site.")
+        return next(iter(self.scales.values()))
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -139,7 +211,7 @@ class LoRAPart(Part):
     @property
     def rescales(self) -> bool:
         """Whether it rescales the rows of the weights themselves, as DoRA does."""
-        return False
+        return bool(self.rows)
 
     def rank(self, layer: int, site: str) -> int:
         """Rank at one site; 0 where this part does not act."""
@@ -147,44 +219,72 @@ class LoRAPart(Part):
         return 0 if found is None else found[0].shape[0]
 
     def settings(self) -> dict[str, Any]:
-        return {"scale": self.scale}
+        if len(set(self.scales.values())) == 1:
+            return {"scale": self.scale}
+        return {"scale": {f"{layer}.{site}": scale for (layer, site), scale in self.scales.items()}}
 
     def tensors(self) -> dict[str, Tensor]:
         named = {}
         for layer, site in self.keys:
-            flat = _flat((layer, site))
+            flat = flat_name((layer, site))
             named[f"{layer}.{site}.A"], named[f"{layer}.{site}.B"] = self.a[flat].detach(), self.b[flat].detach()
+            if flat in self.rows:
+                named[f"{layer}.{site}.rows"] = self.rows[flat].detach()
         return named
 
     def folded(self) -> LoRAPart:
-        """The same addition with the scale inside B (computed in the dtype of B) and without dropout."""
-        factors = {}
+        """The same with the scale inside B (computed in the dtype of B) and without dropout."""
+        factors, rows = {}, {}
         for layer, site in self.keys:
-            a, b = self.a[_flat((layer, site))].detach(), self.b[_flat((layer, site))].detach()
-            factors[layer, site] = a.clone(), b * self.scale
-        return LoRAPart(self.name, factors, task=self.task, trained_on=self.trained_on)
+            flat = flat_name((layer, site))
+            factors[layer, site] = self.a[flat].detach().clone(), self.b[flat].detach() * self.scales[layer, site]
+            if flat in self.rows:
+                rows[layer, site] = self.rows[flat].detach().clone()
+        return LoRAPart(self.name, factors, rows=rows, task=self.task, trained_on=self.trained_on)
+
+
+def rescaled(y: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """The outputs of a Linear (tokens, outputs) with its weights' rows scaled, and its bias as it was."""
+    rows = rows.to(y.dtype)
+    return y * rows if bias is None else torch.addcmul(bias, y - bias, rows)
 
 
 def concatenate(parts: Sequence[LoRAPart], name: str) -> LoRAPart:
-    """One LoRA that adds what all `parts` add: ranks one after another at each site.
+    """One LoRA that does what all `parts` do one after another: ranks side by side at each site.
 
-    B1 A1 + B2 A2 = [B1 | B2] [A1; A2], exactly. Parts must be folded (scale 1).
+    Without rows, B1 A1 + B2 A2 = [B1 | B2] [A1; A2], exactly. With them, d2 (d1 (W + B1 A1) + B2 A2) =
+    d2 d1 (W + [B1 | B2 / d1] [A1; A2]): what follows a rescaled part is divided by it, in float64.
+
+    Raises:
+        CompositionError: If a part is not folded (scale 1), or rescales by 0 what another follows.
     """
-    keys = sorted({key for part in parts for key in part.keys})
-    factors = {}
-    for key in keys:
-        found = [pair for part in parts if (pair := part.factors(*key)) is not None]
-        factors[key] = (
-            torch.cat([a.detach() for a, _ in found], dim=0),
-            torch.cat([b.detach() for _, b in found], dim=1),
-        )
-    if any(part.scale != 1.0 for part in parts):
+    if any(scale != 1.0 for part in parts for scale in part.scales.values()):
         raise CompositionError(f"'{name}': parts must be folded before their ranks are joined.")
-    return LoRAPart(name, factors)
+    keys = sorted({key for part in parts for key in part.keys})
+    factors, rows = {}, {}
+    for key in keys:
+        left, right = [], []
+        scale: Tensor | None = None
+        for part in parts:
+            pair, own = part.factors(*key), part.row_scale(*key)
+            if pair is not None:
+                a, b = pair[0].detach(), pair[1].detach()
+                if scale is not None:
+                    if (scale == 0).any():
+                        raise CompositionError(f"'{name}', {key}: a row is scaled by 0, so '{part.name}' cannot follow.")
+                    b = (b.double() / scale[:, None]).to(b.dtype)
+                left.append(a)
+                right.append(b)
+            if own is not None:
+                scale = own.detach().double() if scale is None else scale * own.detach().double()
+        factors[key] = torch.cat(left, dim=0), torch.cat(right, dim=1)
+        if scale is not None:
+            rows[key] = scale.to(right[0].dtype)
+    return LoRAPart(name, factors, rows=rows)
 
 
 def cut(whole: LoRAPart, ranks: Mapping[str, Sequence[int]], name: str) -> LoRAPart:
-    """Take the ranks of one part out of a concatenation again, bit for bit.
+    """Take the ranks of one part out of a concatenation again, bit for bit; `rows` are not taken along.
 
     Args:
         ranks: ``<layer>.<site>`` -> (first rank, past the last rank).
@@ -219,5 +319,6 @@ def choose_layers(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
     return chosen
 
 
-def _flat(key: tuple[int, str]) -> str:
+def flat_name(key: Key) -> str:
+    """A place as a key of a ParameterDict."""
     return f"{key[0]}_{key[1]}"  # ParameterDict keys may not contain a dot
