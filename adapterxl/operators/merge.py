@@ -13,15 +13,18 @@ from .base import Operator, sequence
 
 NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the fusion last: stack(..., fuse(...))"
 
+REFUSED = {
+    "bottleneck": "Bottleneck modules cannot be merged: their nonlinearity has no place in a weight matrix",
+    "ia3": "IA3 modules cannot be merged: they scale the bias too, which no LoRA does",
+}
+
 
 def check(member: TaskModule) -> None:
     """Refuse what has no place in a weight matrix."""
     for part in member.parts:
         if not isinstance(part, LoRAPart):
-            raise CompositionError(
-                f"Bottleneck modules cannot be merged: their nonlinearity has no place in a weight matrix. "
-                f"Use stack for '{member.name}'."
-            )
+            why = REFUSED.get(part.kind, f"{part.kind} parts are no change of a weight matrix")
+            raise CompositionError(f"{why}. Use stack for '{member.name}'.")
 
 
 OPERATOR = Operator(
@@ -30,4 +33,5 @@ OPERATOR = Operator(
     check,
     sequence,
     refuses={"fuse": NO_FUSION},
+    keeps_parts=True,
 )

@@ -14,5 +14,5 @@ def check(member: TaskModule) -> None:
 
 
 OPERATOR = Operator(
-    "stack", "modules on top of each other; bottlenecks nest, LoRA additions add up", check, sequence
+    "stack", "modules on top of each other; bottlenecks nest, LoRA additions add up", check, sequence, keeps_parts=True
 )
