@@ -104,7 +104,10 @@ def test_expressions_are_values() -> None:
         ("(a)", "found '\\(' at character 1"),
         ('merge("a)', "unexpected '\"' at 7"),
         ("merge(a, rank=3)", "merge has no option 'rank'. It has none"),
-        ("ties(a, densty=0.5)", "ties has no option 'densty'. Did you mean 'density'\\? Its options: density, weights, rank"),
+        (
+            "ties(a, densty=0.5)",
+            "ties has no option 'densty'. Did you mean 'density'\\? Its options: density, weights, rank",
+        ),
         ("ties(a, density=2)", "ties, density: found 2, expected a number above 0, at most 1"),
         ("ties(a, density=true)", "density: found true"),
         ("svd(a, rank=0)", "rank: found 0, expected a whole number from 1"),
