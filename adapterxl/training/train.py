@@ -208,6 +208,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
         notes=start.notes if start else (),
+        backbone=job.on,
     )
 
 
