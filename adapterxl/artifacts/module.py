@@ -130,9 +130,7 @@ class TaskModule:
         store.publish(folder, files | {store.MANIFEST: manifest.dump()}, overwrite)
         return replace(self, path=folder)
 
-    def _lay_out(
-        self, files: dict[str, bytes], stored: peft_layout.Stored | None
-    ) -> tuple[dict[str, bytes], Manifest]:
+    def _lay_out(self, files: dict[str, bytes], stored: peft_layout.Stored | None) -> tuple[dict[str, bytes], Manifest]:
         check_name(self.name)
         layout = choose_layout(self.parts)
         names = unique_names([part.name for part in self.parts])

@@ -17,9 +17,7 @@ def compose(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the result.")],
     base: opt.Base = None,
-    rank: Annotated[
-        int | None, typer.Option(min=1, help="Shorten the result to this rank: svd(EXPR, rank=N).")
-    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Shorten the result to this rank: svd(EXPR, rank=N).")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
     ] = False,
