@@ -30,8 +30,8 @@ def listing(
     else:
         from adapterxl.operators import OPERATORS
 
-        rows = [(o.name, ", ".join(option.name for option in o.options), o.summary) for o in OPERATORS.values()]
-        opt.show_table(("operator", "options", "what it does"), rows)
+        found = [(o.name, ", ".join(option.name for option in o.options), o.summary) for o in OPERATORS.values()]
+        opt.show_table(("operator", "options", "what it does"), found)
 
 
 def _languages(codes: tuple[str, ...]) -> str:

@@ -102,7 +102,7 @@ def _check(parts: Sequence[Part]) -> None:
                           "acts); use --engine packed.")  # fmt: skip
     for part in loras:
         if part.rescales or isinstance(part, DoRAPart):
-            raise EngineError("The adapters library computes DoRA wrongly (it scales the bias too, and leaves alpha / r "
+            raise EngineError("The adapters library computes DoRA wrongly (it scales the bias, and leaves alpha / r "
                               "out of the norm); use --engine packed or --engine peft.")  # fmt: skip
         if "attention_output" in part.sites:
             raise EngineError("The adapters library has no LoRA site at attention_output; use --engine packed or peft, "

@@ -165,7 +165,7 @@ class LoRAPart(Part):
                 raise CompositionError(f"'{name}', {key}: A has rank {a.shape[0]}, but B has rank {b.shape[1]}.")
             self.a[flat_name(key)], self.b[flat_name(key)] = nn.Parameter(a), nn.Parameter(b)
         self.rows = nn.ParameterDict(
-            {flat_name(key): nn.Parameter(rows[key], requires_grad=False) for key in self.keys if key in (rows or {})}
+            {flat_name(key): nn.Parameter(row, requires_grad=False) for key, row in sorted((rows or {}).items())}
         )
 
     def factors(self, layer: int, site: str) -> tuple[Tensor, Tensor] | None:
