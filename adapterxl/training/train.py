@@ -176,7 +176,9 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
     first = job.rows.examples[0]
     training = {
         "method": job.method.method if job.method else "none",
-        "options": {} if job.method is None else {k: v for k, v in vars(job.method).items() if v is not None},
+        "options": {}
+        if job.method is None
+        else {k: v for k, v in vars(job.method).items() if v is not None and v != {}},
         "engine": job.engine,
         "dtype": job.on.dtype_name,
         "parameters": trained,
@@ -208,6 +210,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
         notes=start.notes if start else (),
+        backbone=job.on,
     )
 
 

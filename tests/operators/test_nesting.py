@@ -17,7 +17,7 @@ from adapterxl.operators import OPERATORS, Expression, compose
 
 # Operator -> kinds of parts that it takes. Everything else is refused.
 TAKES = {
-    "merge": {"lora", "dora"},
+    "merge": {"lora", "dora", "ia3"},
     "stack": {"lora", "dora", "bottleneck", "ia3"},
     "average": {"lora"},
     "add": {"lora"},
