@@ -72,8 +72,8 @@ def change(source: TaskModule | Sequence[Part], key: Key) -> Matrix:
     """delta W at a place: the sum of scale * B A; zeros where nothing acts."""
     total = np.zeros(site_shape(key[1], SPACE))
     for part in source.parts if isinstance(source, TaskModule) else source:
-        assert isinstance(part, LoRAPart) and not part.rescales
-        found = part.factors(*key)
+        assert isinstance(part, LoRAPart) and not part.rows
+        found = part.factors(*key) if key in part.keys else None
         if found is not None:
             total += part.scales[key] * found[1].detach().double().numpy() @ found[0].detach().double().numpy()
     return total
