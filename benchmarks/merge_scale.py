@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,15 +124,19 @@ def mean(settings: Settings, key: Key) -> np.ndarray:
     return np.mean(dense(settings, key), axis=0)
 
 
-def largest(matrix: np.ndarray, density: float) -> np.ndarray:
-    order = np.argsort(-np.abs(matrix), axis=None)[: round(density * matrix.size)]
+Whole = Callable[[float], int]
+
+
+def largest(matrix: np.ndarray, density: float, whole: Whole = round) -> np.ndarray:
+    """The largest entries by magnitude; a share that is no whole number is rounded, by peft cut."""
+    order = np.argsort(-np.abs(matrix), axis=None)[: whole(density * matrix.size)]
     kept = np.zeros(matrix.size)
     kept[order] = matrix.ravel()[order]
     return kept.reshape(matrix.shape)
 
 
-def elected(settings: Settings, key: Key) -> np.ndarray:
-    each = [largest(matrix, TIES_DENSITY) for matrix in dense(settings, key)]
+def elected(settings: Settings, key: Key, whole: Whole = round) -> np.ndarray:
+    each = [largest(matrix, TIES_DENSITY, whole) for matrix in dense(settings, key)]
     sign = np.sign(np.sum(each, axis=0))
     count = np.sum([np.sign(matrix) == sign for matrix in each], axis=0) * (sign != 0)
     return np.sum([np.where(np.sign(matrix) == sign, matrix, 0) for matrix in each], axis=0) / np.maximum(count, 1)
@@ -149,7 +154,7 @@ def pruned_total(settings: Settings, key: Key) -> np.ndarray:
 
 def total_pruned(settings: Settings, key: Key) -> np.ndarray:
     """peft prunes each module and adds them up; ours prunes what it is given, here the sum."""
-    return np.sum([largest(matrix, TIES_DENSITY) for matrix in dense(settings, key)], axis=0)
+    return np.sum([largest(matrix, TIES_DENSITY, int) for matrix in dense(settings, key)], axis=0)
 
 
 def best(matrix: np.ndarray, rank: int) -> np.ndarray:
@@ -174,7 +179,7 @@ PEFT: dict[str, tuple[float | None, float | None, Reference | None, bool]] = {
     "cat": (1.0, None, total, False),
     "linear": (None, None, mean, False),
     "svd": (1.0, None, total, True),
-    "ties_svd": (1.0, TIES_DENSITY, elected, True),
+    "ties_svd": (1.0, TIES_DENSITY, partial(elected, whole=int), True),
     "dare_linear_svd": (None, DARE_DENSITY, None, True),
     "magnitude_prune_svd": (1.0, TIES_DENSITY, total_pruned, True),
 }
