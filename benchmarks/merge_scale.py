@@ -215,7 +215,8 @@ def measure(settings: Settings, variant: str) -> dict[str, Any]:
 
 def run_ours(modules: list[TaskModule], operation: str, settings: Settings) -> Callable[[Key], np.ndarray]:
     made = compose(OURS[operation][0](modules, settings.rank))
-    whole = concatenate([part for part in made.parts if isinstance(part, LoRAPart)], "made")
+    parts = [part for part in made.parts if isinstance(part, LoRAPart)]
+    whole = parts[0] if len(parts) == 1 else concatenate(parts, "made")  # a merge is one LoRA when it runs or is saved
 
     def delta(key: Key) -> np.ndarray:
         found = whole.factors(*key)

@@ -34,7 +34,7 @@ def dropped(matrix: Tensor, density: float, seed: int, member: int, key: Key) ->
     number = hashlib.sha256(f"{seed} {member} {key[0]}.{key[1]}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(number[:7], "big"))
     kept = torch.rand(matrix.shape, generator=generator, dtype=torch.float32) < density
-    return matrix * kept / density
+    return matrix.mul(kept).div_(density)
 
 
 def dropped_sum(

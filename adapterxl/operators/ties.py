@@ -32,25 +32,21 @@ from .delta import (
 
 
 def elected_mean(found: Sequence[Factors | None], weights: Sequence[float], density: float) -> Tensor:
-    """The dense delta W of one site, before any truncation. Two passes, so that one matrix at a time is kept."""
-
-    there = [(pair, weight) for pair, weight in zip(found, weights, strict=True) if pair is not None]
-    least: list[float] = []
-    mass: Tensor | None = None
-    for pair, weight in there:
+    """The dense delta W of one site, before any truncation. One member's matrix at a time is kept."""
+    sums: list[Tensor] = []  # of all values, of the positive ones; how many are not zero, how many are positive
+    for pair, weight in zip(found, weights, strict=True):
+        if pair is None:
+            continue
         value = dense(pair)
-        least.append(least_kept(value, density))
-        value = trimmed(value, least[-1]).mul_(weight)
-        mass = value if mass is None else mass.add_(value)
-    assert mass is not None
-    sign = mass.sign_()
-    total, count = torch.zeros_like(sign), torch.zeros_like(sign)
-    for (pair, weight), limit in zip(there, least, strict=True):
-        value = trimmed(dense(pair), limit).mul_(weight)
-        agrees = (value * sign) > 0
-        total.add_(value.mul_(agrees))
-        count.add_(agrees)
-    return total.div_(count.clamp_(min=1))
+        value = trimmed(value, least_kept(value, density))
+        value = value if weight == 1 else value.mul_(weight)
+        sums = sums or [torch.zeros_like(value, dtype=dtype) for dtype in (None, None, torch.int16, torch.int16)]
+        for total, term in zip(sums, (value, value.clamp(min=0), value != 0, value > 0), strict=True):
+            total.add_(term)
+    both, positive, count, count_positive = sums
+    negative, count_negative = both - positive, count - count_positive
+    up = positive.div_(count_positive.clamp_(min=1)).mul_(both > 0)
+    return up.add_(negative.div_(count_negative.clamp_(min=1)).mul_(both < 0))
 
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
