@@ -82,7 +82,8 @@ class Part(nn.Module):
         digest = hashlib.sha256(json.dumps([self.kind, self.settings()], sort_keys=True).encode())
         for name, tensor in self.tensors().items():
             digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # flat first: a column of a transposed matrix counts as contiguous, and cannot be viewed as bytes
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def size(self) -> int:

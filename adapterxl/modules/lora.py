@@ -6,6 +6,7 @@ Source: Hu et al. 2022, https://arxiv.org/abs/2106.09685
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from .base import SITES, Part, dropout, linear
 
 Key = tuple[int, str]
 """Layer and site."""
+
+_ANY_SITE = "|".join(SITES)
 
 
 class Dimensions(Protocol):
@@ -48,8 +51,8 @@ class LoRA:
     dropout: float = 0.0
     sites: tuple[str, ...] = tuple(SITES)
     layers: tuple[int, ...] | None = None
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    rank_pattern: Mapping[str, int] = field(default_factory=dict, hash=False)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     method = "lora"
     summary = "low-rank additions to the six Linears of a layer (Hu et al. 2022)"
@@ -65,8 +68,7 @@ class LoRA:
             if alpha is not None and not (is_number(alpha) and 0 < alpha < math.inf):
                 raise UsageError(f"LoRA alpha{where}: found {alpha!r}, expected a number above 0.")
         for key in (*self.rank_pattern, *self.alpha_pattern):
-            layer, _, site = key.partition(".") if key[:1].isdigit() else ("0", "", key)
-            if not layer.isdigit() or (site and site not in SITES):
+            if not (isinstance(key, str) and re.fullmatch(rf"[0-9]+(\.({_ANY_SITE}))?|{_ANY_SITE}", key)):
                 raise UsageError(
                     f'LoRA pattern {key!r}: expected a site ("ffn_up"), a layer ("3") or both ("3.ffn_up"). '
                     f"Sites: {', '.join(SITES)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +58,7 @@ class Operator:
         options: The settings it takes.
         refuses: Operators whose results cannot be its members -> why, and what to write instead.
         most: Most members it takes; no limit when None.
+        keeps_parts: Whether the members' parts are in the result as they are.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Operator:
     options: tuple[Option, ...] = ()
     refuses: Mapping[str, str] = field(default_factory=dict)
     most: int | None = None
+    keeps_parts: bool = False
 
     def settle(self, given: Mapping[str, Value], members: int) -> tuple[tuple[str, Value], ...]:
         """The given options checked, in the operator's order, without those that say the default.
@@ -94,11 +96,14 @@ def show(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(show, value))}]"
+    if isinstance(value, float):
+        return repr(value + 0.0).removesuffix(".0")  # 1.0 and 1, -0.0 and 0 are equal, so they read the same
     return value if isinstance(value, str) else repr(value)
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number; whole ones beyond the range of float64 are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:

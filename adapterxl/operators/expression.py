@@ -79,9 +79,8 @@ class Expression:
             if inner in operator.refuses:
                 raise CompositionError(f"{inner} cannot be a member of {self.operator}: {operator.refuses[inner]}.")
         object.__setattr__(self, "options", operator.settle(dict(self.options), len(self.members)))
-        for member in self.members:
-            if isinstance(member, Leaf) and member.module is not None:
-                operator.check(member.module)
+        for module in _modules(self.members):
+            operator.check(module)
 
     def __str__(self) -> str:
         return self.text(str(member) for member in self.members)
@@ -89,6 +88,16 @@ class Expression:
     def text(self, members: Iterable[str]) -> str:
         """The expression with these texts for its members."""
         return f"{self.operator}({', '.join([*members, *(f'{name}={show(value)}' for name, value in self.options)])})"
+
+
+def _modules(members: Iterable[Expression | Leaf]) -> Iterator[TaskModule]:
+    """The modules at hand whose parts these members hold as they are."""
+    for member in members:
+        if isinstance(member, Expression):
+            if OPERATORS[member.operator].keeps_parts:
+                yield from _modules(member.members)
+        elif member.module is not None:
+            yield member.module
 
 
 Member = TaskModule | Expression | Leaf | str | Path
@@ -192,7 +201,7 @@ def parse(text: str) -> Expression | Leaf:
         name, _, written = (side.strip() for side in token.partition("="))
         try:
             found = json.loads(written)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # a word, a number of thousands of digits, brackets without end
             found = written
         return name, tuple(found) if isinstance(found, list) else found
 

@@ -31,4 +31,5 @@ OPERATOR = Operator(
     check,
     sequence,
     refuses={"fuse": NO_FUSION},
+    keeps_parts=True,
 )

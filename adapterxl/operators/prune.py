@@ -11,13 +11,27 @@ from typing import Any
 
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator
-from .delta import DENSITY, RANK, REFUSES, Factors, Key, by_site, check, dense, total_rank, trimmed, truncated_dense
+from .delta import (
+    DENSITY,
+    RANK,
+    REFUSES,
+    Factors,
+    Key,
+    by_site,
+    check,
+    dense,
+    least_kept,
+    total_rank,
+    trimmed,
+    truncated_dense,
+)
 
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
     def site(key: Key, found: list[Factors | None]) -> tuple[Factors, float]:
         assert found[0] is not None
-        kept = trimmed(dense(found[0]), options.get("density", DENSITY.default))
+        whole = dense(found[0])
+        kept = trimmed(whole, least_kept(whole, options.get("density", DENSITY.default)))
         return truncated_dense(kept, options.get("rank", total_rank(found)))
 
     return by_site("prune", members, options, site)

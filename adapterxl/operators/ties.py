@@ -24,6 +24,7 @@ from .delta import (
     by_site,
     check,
     dense,
+    least_kept,
     total_rank,
     trimmed,
     truncated_dense,
@@ -33,18 +34,19 @@ from .delta import (
 def elected_mean(found: Sequence[Factors | None], weights: Sequence[float], density: float) -> Tensor:
     """The dense delta W of one site, before any truncation. Two passes, so that one matrix at a time is kept."""
 
-    def each() -> list[tuple[Factors, float]]:
-        return [(pair, weight) for pair, weight in zip(found, weights, strict=True) if pair is not None]
-
+    there = [(pair, weight) for pair, weight in zip(found, weights, strict=True) if pair is not None]
+    least: list[float] = []
     mass: Tensor | None = None
-    for pair, weight in each():
-        value = trimmed(dense(pair), density).mul_(weight)
+    for pair, weight in there:
+        value = dense(pair)
+        least.append(least_kept(value, density))
+        value = trimmed(value, least[-1]).mul_(weight)
         mass = value if mass is None else mass.add_(value)
     assert mass is not None
     sign = mass.sign_()
     total, count = torch.zeros_like(sign), torch.zeros_like(sign)
-    for pair, weight in each():
-        value = trimmed(dense(pair), density).mul_(weight)
+    for (pair, weight), limit in zip(there, least, strict=True):
+        value = trimmed(dense(pair), limit).mul_(weight)
         agrees = (value * sign) > 0
         total.add_(value.mul_(agrees))
         count.add_(agrees)

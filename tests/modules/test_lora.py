@@ -173,7 +173,7 @@ def test_the_digest_follows_every_weight_and_the_scale_but_not_the_name():
     with torch.no_grad():
         part.b["2_ffn_down"][0, 0] += 1e-9
     seen.add(part.digest())
-    part.scale = 1.0
+    part.scales[2, "ffn_down"] = 1.0
     seen.add(part.digest())
     assert len(seen) == 3
 
