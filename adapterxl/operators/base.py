@@ -58,6 +58,8 @@ class Operator:
         options: The settings it takes.
         refuses: Operators whose results cannot be its members -> why, and what to write instead.
         most: Most members it takes; no limit when None.
+        least: Fewest members it takes.
+        together: Raises CompositionError when members (those that are known) and options do not fit together.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Operator:
     options: tuple[Option, ...] = ()
     refuses: Mapping[str, str] = field(default_factory=dict)
     most: int | None = None
+    least: int = 1
+    together: Callable[[Sequence[TaskModule], Mapping[str, Any]], None] | None = None
 
     def settle(self, given: Mapping[str, Value], members: int) -> tuple[tuple[str, Value], ...]:
         """The given options checked, in the operator's order, without those that say the default.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError
-from ..modules import LoRAPart
+from ..modules import FusionPart, LoRAPart
 from .base import Operator, sequence
 
 NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the fusion last: stack(..., fuse(...))"
@@ -17,6 +17,8 @@ NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the 
 def check(member: TaskModule) -> None:
     """Refuse what has no place in a weight matrix."""
     for part in member.parts:
+        if isinstance(part, FusionPart):
+            raise CompositionError(f"'{member.name}' holds a fusion, which cannot be merged: {NO_FUSION}.")
         if not isinstance(part, LoRAPart):
             raise CompositionError(
                 f"Bottleneck modules cannot be merged: their nonlinearity has no place in a weight matrix. "
