@@ -11,7 +11,7 @@ from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
 
-_KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter"}
+_KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter", "fusion": "fusion"}
 _HUB = re.compile(r"hub dataset (\S+) \(")
 _DIGITS = 12  # of a digest, where the whole one stands elsewhere
 _FEW = 200  # examples below which a difference of some points may be chance

@@ -54,12 +54,12 @@ _REGULARISER = 0.01
 class FusionPart(Part):
     """A fusion of frozen members. With D_i what member i adds to the outputs y of a Linear for its inputs x,
 
-    lowrank: y + sum_i p_i D_i, p = softmax_i((x Q) . (D_i K) / sqrt(rank)), Q (inputs, rank), K (outputs, rank). After a
-    block, y is its output z and x is LN(z + residual), with the block's norm.
-    adapterfusion: z + sum_i p_i V f_i(u), p = softmax_i((W u + b) . (K f_i(u))), with the network f_i of each bottleneck
-    and its input u; no residual inside and no temperature, as in the library.
+    lowrank: y + sum_i p_i D_i, p = softmax_i((x Q) . (D_i K) / sqrt(rank)), Q (inputs, rank), K (outputs, rank).
+    After a block, y is its output z and x is LN(z + residual), with the block's norm.
+    adapterfusion: z + sum_i p_i V f_i(u), p = softmax_i((W u + b) . (K f_i(u))), with the network f_i of each
+    bottleneck and its input u; no residual inside and no temperature, as in the library.
 
-    Where one member acts alone it acts as it is, without weights of the fusion. Members bring all their parts, in order.
+    Where one member acts alone it acts as it is, without weights of the fusion. Members bring all their parts.
 
     Args:
         members: Each member's parts, frozen. Nothing is copied.
@@ -104,8 +104,8 @@ class FusionPart(Part):
         self.shared = tuple(key for key in self.keys if len(acting[key]) > 1)
         if not self.shared:
             raise CompositionError(
-                f"'{name}': no two of its members ({', '.join(self.labels)}) act at the same place, so there is nothing "
-                "to weigh. Use stack, which runs them all."
+                f"'{name}': no two of its members ({', '.join(self.labels)}) act at the same place, so there is "
+                "nothing to weigh. Use stack, which runs them all."
             )
         self.weights = nn.ParameterDict()
         if weights:
@@ -120,10 +120,16 @@ class FusionPart(Part):
             found, expected = weights[key], self._shapes(key)
             for name in dict.fromkeys((*names, *found)):
                 shape = tuple(found[name].shape) if name in found else None
-                fits = shape is not None and name in names and len(shape) == len(expected[name])
-                if not fits or any(one not in (None, two) for one, two in zip(expected[name], shape or (), strict=True)):
-                    wanted = expected.get(name, "no such weight")
-                    raise CompositionError(f"'{self.name}', {key}, {name}: found {shape}, expected {wanted}.")
+                wanted = expected.get(name)
+                if (
+                    shape is None
+                    or wanted is None
+                    or len(shape) != len(wanted)
+                    or any(size not in (None, given) for size, given in zip(wanted, shape, strict=True))
+                ):
+                    raise CompositionError(
+                        f"'{self.name}', {key[0]}.{key[1]}.{name}: found {shape}, expected {wanted or 'no such weight'}."
+                    )
                 self.weights[_flat(key, name)] = nn.Parameter(found[name])
 
     def _shapes(self, key: Key) -> dict[str, tuple[int | None, ...]]:
@@ -205,7 +211,7 @@ class FusionPart(Part):
         return torch.addmm(y, weighed.to(y.dtype), torch.cat(rows, dim=1).to(y.dtype).t())
 
     def _adapterfusion(self, key: Key, acting: Sequence[int], z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
-        """Keys and values are linear, so they are moved to the query and to the sum: three matrix products, not 1 + 2n."""
+        """Keys and values are linear, so they move to the query and to the sum: 3 matrix products, not 1 + 2n."""
         parts = [cast(BottleneckPart, part) for part in self._parts(acting)]
         source = parts[0].source(z, residual, norm)
         ups = torch.stack([part.up(*key, source) for part in parts], dim=1)
@@ -276,13 +282,15 @@ class FusionPart(Part):
         eye = torch.eye(values[0].shape[0], dtype=values[0].dtype, device=values[0].device)
         return _REGULARISER * torch.stack([(value - eye).square().sum() for value in values]).sum()
 
-    def begun(self, on: Dimensions, generator: torch.Generator, dtype: torch.dtype, dropout_p: float = 0.0) -> FusionPart:
+    def begun(
+        self, on: Dimensions, generator: torch.Generator, dtype: torch.dtype, dropout_p: float = 0.0
+    ) -> FusionPart:
         """The same at its seeded initial values, ready to be trained.
 
-        lowrank: Q uniform in +-1/sqrt(inputs), K zero. So every member has the same share at first, and the fusion starts
-        as their mean: nothing is assumed of who is useful. Both zero would have no gradient.
-        adapterfusion: the library's values. Queries and keys normal(0, 0.02), biases zero, the value almost the identity
-        (1e-6 off the diagonal).
+        lowrank: Q uniform in +-1/sqrt(inputs), K zero. So every member has the same share at first, and the fusion
+        starts as their mean: nothing is assumed of who is useful. Both zero would have no gradient.
+        adapterfusion: the library's values. Queries and keys normal(0, 0.02), biases zero, the value almost the
+        identity (1e-6 off the diagonal).
         """
         weights: dict[Key, dict[str, Tensor]] = {}
         for key in self.shared:
@@ -328,8 +336,8 @@ class FusionPart(Part):
         dropout_p: float,
     ) -> FusionPart:
         part = FusionPart(
-            self.name, members, self.labels, self.variant, weights, rank=self.rank, trained=trained, dropout_p=dropout_p,
-            task=self.task, trained_on=self.trained_on,
+            self.name, members, self.labels, self.variant, weights, rank=self.rank, trained=trained,
+            dropout_p=dropout_p, task=self.task, trained_on=self.trained_on,
         )  # fmt: skip
         part.made_of = None if trained else copy.deepcopy(self.made_of)
         return part
@@ -352,18 +360,18 @@ def check_members(members: Sequence[Sequence[Part]], variant: str) -> None:
     for parts in members:
         if len(parts) != 1 or not isinstance(parts[0], BottleneckPart):
             kinds = ", ".join(part.kind for part in parts)
-            raise CompositionError(f"AdapterFusion takes members of one bottleneck each, found one of: {kinds}. {other}.")
+            raise CompositionError(f"AdapterFusion takes one bottleneck of each member, found: {kinds}. {other}.")
     bottlenecks = [cast(BottleneckPart, parts[0]) for parts in members]
     if any(part.variant == "par_bn" for part in bottlenecks):
         raise CompositionError(
-            f"AdapterFusion of par_bn is not what the adapters library computes (it adds the block's input twice). {other}."
+            f"AdapterFusion of par_bn: the adapters library adds the block's input twice there. {other}."
         )
     first = bottlenecks[0]
     for part in bottlenecks[1:]:
         if part.variant != first.variant or part.keys != first.keys:
             raise CompositionError(
-                f"AdapterFusion takes bottlenecks of one variant in the same layers, but '{first.name}' ({first.variant}) "
-                f"and '{part.name}' ({part.variant}) are not. {other}."
+                f"AdapterFusion takes bottlenecks of one variant in the same layers, but '{first.name}' "
+                f"({first.variant}) and '{part.name}' ({part.variant}) are not. {other}."
             )
 
 
