@@ -12,8 +12,8 @@ import adapterxl
 
 PUBLIC = {
     "AdapterXLError", "Backbone", "Bottleneck", "LoRA", "Scores", "Settings", "TaskModule", "__version__", "add",
-    "average", "compose", "dare", "evaluate", "fuse", "load", "merge", "parse", "prune", "report", "stack", "svd", "ties",
-    "train",
+    "average", "compose", "dare", "evaluate", "fuse", "load", "merge", "parse", "prune", "report", "stack", "svd",
+    "ties", "train",
 }  # fmt: skip
 
 

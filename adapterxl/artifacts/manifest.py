@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ..errors import ArtifactError
 from .store import MANIFEST
 
+EXACT = "adapterxl.safetensors"
 Layout = Literal["peft", "adapterhub", "adapterhub-setup", "adapterxl"]
 
 
@@ -53,12 +54,13 @@ class PartEntry(_Strict):
     """One part and where its weights are.
 
     `ranks` maps ``<layer>.<site>`` to the part's (first, past the last) rank in the LoRA file at `where`;
-    `adapter` is a bottleneck's name inside its AdapterHub file.
+    `adapter` is a bottleneck's name inside its AdapterHub file; `exact` the file with what the LoRA file holds only
+    rounded: rows of a DoRA, and B of what follows one, as ``<name>.<layer>.<site>.rows`` and ``.B``.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
     task: str
-    kind: Literal["lora", "bottleneck"]
+    kind: Literal["lora", "bottleneck", "ia3"]
     digest: Digest
     trained_on: tuple[Digest, ...] = ()
     made_of: dict[str, Any] | None = None
@@ -66,6 +68,7 @@ class PartEntry(_Strict):
     where: str
     ranks: dict[SiteKey, tuple[int, int]] | None = None
     adapter: str | None = None
+    exact: FileName | None = None
 
 
 class HeadEntry(_Strict):

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..errors import ArtifactError, BackboneError, CompositionError, UsageError
-from ..modules import BottleneckPart, Head, LoRAPart, Part, make_head
+from ..modules import BottleneckPart, Head, IA3Part, LoRAPart, Part, make_head
 from ..modules.heads import HeadSpace
 from ..modules.lora import concatenate
 from . import adapterhub_layout, peft_layout, store
-from .manifest import BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry
+from .manifest import EXACT, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PACKAGES = ("torch", "transformers", "peft", "adapters", "safetensors")
@@ -56,11 +56,12 @@ class TaskModule:
         parts: All parts, in order: those it was trained on top of, then its own.
         head: The trained head; None for a composition that has none.
         base: Of the backbone: name, id, revision, fingerprint, model_type, hidden_size, layers.
-        operator: train, merge or stack.
+        operator: "train", or the operator that composed it.
         composition: The expression it was trained on or composed by; None when there was none.
         training: Settings and circumstances of the training, as JSON values.
         notes: What a user should know of the composition, one sentence each.
         path: The folder it was read from or written to.
+        backbone: The backbone at hand, if there is one: a DoRA's folder holds lengths of its weight rows.
     """
 
     name: str
@@ -74,6 +75,7 @@ class TaskModule:
     training: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     path: Path | None = None
+    backbone: Backbone | None = field(default=None, repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -104,22 +106,31 @@ class TaskModule:
         return sum(part.size() for part in self.parts) + head
 
     def save(
-        self, folder: str | Path, *, overwrite: bool = False, extra: Mapping[str, bytes] | None = None
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        extra: Mapping[str, bytes] | None = None,
+        on: Backbone | None = None,
     ) -> TaskModule:
         """Write the folder, all of it or nothing, and give the module with its `path` set.
 
         Args:
+            on: Its backbone; needed for a DoRA that was read from a folder.
             extra: More files to keep beside it, such as the training log.
 
         Raises:
             ArtifactError: If the folder is in the way or cannot be written.
         """
         folder = Path(folder)
-        files, manifest = self._lay_out(dict(extra or {}))
+        on = on or self.backbone
+        if on is not None:
+            check_base(self, on)
+        files, manifest = self._lay_out(dict(extra or {}), None if on is None else on.stored)
         store.publish(folder, files | {store.MANIFEST: manifest.dump()}, overwrite)
         return replace(self, path=folder)
 
-    def _lay_out(self, files: dict[str, bytes]) -> tuple[dict[str, bytes], Manifest]:
+    def _lay_out(self, files: dict[str, bytes], stored: peft_layout.Stored | None) -> tuple[dict[str, bytes], Manifest]:
         check_name(self.name)
         layout = choose_layout(self.parts)
         names = unique_names([part.name for part in self.parts])
@@ -129,7 +140,7 @@ class TaskModule:
             "adapterhub-setup": _write_setup,
             "adapterxl": _write_own,
         }
-        parts, head = writer[layout](self, names, files)
+        parts, head = writer[layout](self, names, files, stored)
         manifest = Manifest(
             name=self.name,
             task=self.task,
@@ -184,6 +195,8 @@ def choose_layout(parts: Sequence[Part]) -> Layout:
     """
     if parts and all(isinstance(part, LoRAPart) for part in parts):
         return "peft"
+    if len(parts) == 1 and isinstance(parts[0], IA3Part):
+        return "peft"
     if parts and all(isinstance(part, BottleneckPart) for part in parts):
         if len(parts) == 1:
             return "adapterhub"
@@ -202,41 +215,72 @@ def versions() -> dict[str, str]:
 # --- the layouts: each fills `files` and says where it put the parts and the head
 
 
+Written = tuple[list[PartEntry], HeadEntry | None]
+
+
 def _write_peft(
-    module: TaskModule, names: list[str], files: dict[str, bytes]
-) -> tuple[list[PartEntry], HeadEntry | None]:
-    model_type = module.base["model_type"]
-    parts = [part for part in module.parts if isinstance(part, LoRAPart)]
-    whole = concatenate(parts, module.name)
-    named = peft_layout.tensors(whole, model_type, module.head is not None)
+    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+) -> Written:
+    base, model_type = module.base, module.base["model_type"]
     keys: dict[str, str] = {}
     if module.head is not None:
         keys = {name: peft_layout.head_key(name, model_type) for name in module.head.tensors}
+    kind, with_head = module.head.kind if module.head else None, module.head is not None
+    entries = []
+    first = module.parts[0]
+    if isinstance(first, IA3Part):
+        named = peft_layout.ia3_tensors(first, model_type, with_head)
+        config = peft_layout.ia3_config(first, base, kind, list(keys))
+        entries.append(_entry(first, names[0], "."))
+    else:
+        parts = [part for part in module.parts if isinstance(part, LoRAPart)]
+        whole = concatenate(parts, module.name)
+        named = peft_layout.tensors(whole, model_type, with_head, stored)
+        config = peft_layout.config(whole, base, kind, list(keys))
+        exact = _exact(parts, names)
+        taken = {key: 0 for key in whole.keys}
+        for part, name in zip(parts, names, strict=True):
+            ranks = {}
+            for key in part.keys:
+                begin = taken[key]
+                taken[key] = begin + part.rank(*key)
+                ranks[f"{key[0]}.{key[1]}"] = (begin, taken[key])
+            held = any(each.startswith(f"{name}.") for each in exact)
+            entries.append(_entry(part, name, ".", ranks=ranks, exact=EXACT if held else None))
+        if exact:
+            files[EXACT] = _bytes(exact)
+    if module.head is not None:
         named |= {keys[name]: tensor for name, tensor in module.head.tensors.items()}
-    kind = module.head.kind if module.head else None
-    files[peft_layout.CONFIG] = _json(peft_layout.config(whole, module.base, kind, list(keys)))
+    files[peft_layout.CONFIG] = _json(config)
     files[peft_layout.WEIGHTS] = _bytes(named)
-    entries, taken = [], {key: 0 for key in whole.keys}
-    for part, name in zip(parts, names, strict=True):
-        ranks = {}
-        for key in part.keys:
-            begin = taken[key]
-            taken[key] = begin + part.rank(*key)
-            ranks[f"{key[0]}.{key[1]}"] = (begin, taken[key])
-        entries.append(_entry(part, name, ".", ranks=ranks))
     return entries, _head_entry(module, peft_layout.WEIGHTS, keys)
 
 
+def _exact(parts: Sequence[LoRAPart], names: Sequence[str]) -> dict[str, Tensor]:
+    """What one PEFT file cannot give back bit for bit: rows, and B where it follows a part that rescales."""
+    kept: dict[str, Tensor] = {}
+    rescaled: set[tuple[int, str]] = set()
+    for part, name in zip(parts, names, strict=True):
+        for key in part.keys:
+            found, rows, place = part.factors(*key), part.row_scale(*key), f"{name}.{key[0]}.{key[1]}"
+            if key in rescaled and found is not None:
+                kept[f"{place}.B"] = found[1]
+            if rows is not None:
+                kept[f"{place}.rows"] = rows
+        rescaled |= {key for key in part.keys if part.row_scale(*key) is not None}
+    return kept
+
+
 def _write_hub(
-    module: TaskModule, names: list[str], files: dict[str, bytes]
-) -> tuple[list[PartEntry], HeadEntry | None]:
+    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+) -> Written:
     entry = _write_bottleneck(module, module.parts[0], names[0], "", files)
     return [entry], _write_hub_head(module, names[0], "", files)
 
 
 def _write_setup(
-    module: TaskModule, names: list[str], files: dict[str, bytes]
-) -> tuple[list[PartEntry], HeadEntry | None]:
+    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+) -> Written:
     entries = [
         _write_bottleneck(module, part, name, f"{name}/", files) for part, name in zip(module.parts, names, strict=True)
     ]
@@ -246,26 +290,42 @@ def _write_setup(
 
 
 def _write_own(
-    module: TaskModule, names: list[str], files: dict[str, bytes]
-) -> tuple[list[PartEntry], HeadEntry | None]:
+    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+) -> Written:
     """No vanilla form of the whole: each part is a vanilla folder of its own below, the head a file."""
     entries = []
     for part, name in zip(module.parts, names, strict=True):
-        if isinstance(part, LoRAPart):
-            where = f"parts/{name}"
-            config = peft_layout.config(part, module.base, None, [])
-            files[f"{where}/{peft_layout.CONFIG}"] = _json(config)
-            files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(
-                peft_layout.tensors(part, module.base["model_type"], False)
-            )
-            ranks = {f"{layer}.{site}": (0, part.rank(layer, site)) for layer, site in part.keys}
-            entries.append(_entry(part, name, where, ranks=ranks))
+        if isinstance(part, LoRAPart | IA3Part):
+            entries.append(_write_alone(module, part, name, f"parts/{name}", files, stored))
         else:
             entries.append(_write_bottleneck(module, part, name, f"parts/{name}/", files))
     if module.head is None:
         return entries, None
     files["head.safetensors"] = _bytes(module.head.tensors)
     return entries, _head_entry(module, "head.safetensors", {name: name for name in module.head.tensors})
+
+
+def _write_alone(
+    module: TaskModule,
+    part: LoRAPart | IA3Part,
+    name: str,
+    where: str,
+    files: dict[str, bytes],
+    stored: peft_layout.Stored | None,
+) -> PartEntry:
+    """One part as a PEFT folder: what it does alone on the plain backbone."""
+    base, model_type = module.base, module.base["model_type"]
+    if isinstance(part, IA3Part):
+        files[f"{where}/{peft_layout.CONFIG}"] = _json(peft_layout.ia3_config(part, base, None, []))
+        files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(peft_layout.ia3_tensors(part, model_type, False))
+        return _entry(part, name, where)
+    files[f"{where}/{peft_layout.CONFIG}"] = _json(peft_layout.config(part, base, None, []))
+    files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(peft_layout.tensors(part, model_type, False, stored))
+    exact = _exact([part], [name])
+    if exact:
+        files[f"{where}/{EXACT}"] = _bytes(exact)
+    ranks = {f"{layer}.{site}": (0, part.rank(layer, site)) for layer, site in part.keys}
+    return _entry(part, name, where, ranks=ranks, exact=f"{where}/{EXACT}" if exact else None)
 
 
 def _write_bottleneck(module: TaskModule, part: Part, name: str, under: str, files: dict[str, bytes]) -> PartEntry:

@@ -93,16 +93,17 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
     wholes: dict[str, LoRAPart] = {}  # LoRA files; several parts may lie in one
     claimed: dict[str, dict[tuple[int, str], int]] = {}
     parts: list[Part] = []
+    part: Part
     for entry in manifest.parts:
         under = "" if entry.where == "." else f"{entry.where}/"
-        file = under + (peft_layout.WEIGHTS if entry.kind == "lora" else adapterhub_layout.WEIGHTS)
+        file = under + (adapterhub_layout.WEIGHTS if entry.kind == "bottleneck" else peft_layout.WEIGHTS)
+        with_head = manifest.head is not None and manifest.head.file == file
         if entry.kind == "lora":
             if file not in wholes:
-                with_head = manifest.head is not None and manifest.head.file == file
                 wholes[file] = peft_layout.parse(tensors(file), model_type, with_head, str(folder / file))
                 claimed[file] = {}
                 tensors(file).clear()
-            part: Part = cut(wholes[file], entry.ranks or {}, entry.name)
+            lora = cut(wholes[file], entry.ranks or {}, entry.name)
             for key, (begin, end) in (entry.ranks or {}).items():
                 layer, site = key.split(".")
                 place = int(layer), site
@@ -111,6 +112,12 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
                         f"{folder / file}: ranks of '{entry.name}' at {key} do not follow the ones before."
                     )
                 claimed[file][place] = end
+            part = lora
+            if entry.exact is not None:
+                part = _made_exact(lora, entry.name, tensors(entry.exact), folder / entry.exact)
+        elif entry.kind == "ia3":
+            part = peft_layout.parse_ia3(tensors(file), model_type, with_head, str(folder / file))
+            tensors(file).clear()
         else:
             variant = str(entry.settings.get("variant"))
             if variant not in VARIANTS:
@@ -131,6 +138,24 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
             if claimed[file].get((layer_index, site), 0) != whole.rank(layer_index, site):
                 raise ArtifactError(f"{folder / file}: layer {layer_index}, {site}: ranks that belong to no part.")
     return tuple(parts)
+
+
+def _made_exact(part: LoRAPart, name: str, found: dict[str, Tensor], path: Path) -> LoRAPart:
+    """The part with its own B and rows, which are taken out of `found`."""
+    factors, rows = {}, {}
+    for layer, site in part.keys:
+        a, b = part.a[f"{layer}_{site}"].detach(), part.b[f"{layer}_{site}"].detach()
+        own, scale = (found.pop(f"{name}.{layer}.{site}.{weight}", None) for weight in ("B", "rows"))
+        for tensor, shape in ((own, b.shape), (scale, b.shape[:1])):
+            if tensor is not None and tensor.shape != shape:
+                raise ArtifactError(
+                    f"{path}: '{name}', layer {layer}, {site}: found a tensor of shape {tuple(tensor.shape)}, "
+                    f"expected {tuple(shape)}."
+                )
+        factors[layer, site] = a, b if own is None else own
+        if scale is not None:
+            rows[layer, site] = scale
+    return LoRAPart(name, factors, rows=rows)
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:

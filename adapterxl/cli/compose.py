@@ -17,6 +17,7 @@ def compose(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the result.")],
     base: opt.Base = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Shorten the result to this rank: svd(EXPR, rank=N).")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
     ] = False,
@@ -25,13 +26,12 @@ def compose(
 ) -> None:
     """Compose trained modules into one that vanilla libraries load, where such a form exists."""
     from adapterxl.operators import compose as composed
-    from adapterxl.operators import parse
+    from adapterxl.operators import parse, svd
 
-    module = composed(parse(expression), strict=strict, name=name)
-    if base is not None:
-        from adapterxl.artifacts.module import check_base
-
-        check_base(module, opt.backbone(base, "fp32", "cpu"))
-    module.save(out, overwrite=overwrite)
+    wanted = parse(expression)
+    if rank is not None:
+        wanted = svd(wanted, rank=rank)
+    module = composed(wanted, strict=strict, name=name)
+    module.save(out, overwrite=overwrite, on=None if base is None else opt.backbone(base, "fp32", "cpu"))
     say(module.notes)
     typer.echo(f"saved: {out}")

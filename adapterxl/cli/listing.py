@@ -30,7 +30,8 @@ def listing(
     else:
         from adapterxl.operators import OPERATORS
 
-        opt.show_table(("operator", "what it does"), [(o.name, o.summary) for o in OPERATORS.values()])
+        found = [(o.name, ", ".join(option.name for option in o.options), o.summary) for o in OPERATORS.values()]
+        opt.show_table(("operator", "options", "what it does"), found)
 
 
 def _languages(codes: tuple[str, ...]) -> str:

@@ -66,6 +66,20 @@ def names(option: str, text: str | None) -> tuple[str, ...] | None:
     return parts
 
 
+def pattern(option: str, text: str | None, number: type[int] | type[float]) -> dict[str, float] | None:
+    """Read ``ffn_up=16,3=4`` as a dict; None stays None."""
+    found: dict[str, float] = {}
+    for each in names(option, text) or ():
+        where, equals, value = each.partition("=")
+        try:
+            found[where.strip()] = number(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"{option}: cannot read '{each}'; write a place and a number, such as ffn_up=16")
+    return found or None
+
+
 def layer_numbers(text: str | None) -> tuple[int, ...] | None:
     """Read ``0-3,5`` as (0, 1, 2, 3, 5). Layers count from 0; None stays None."""
     if text is None:

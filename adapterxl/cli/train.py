@@ -28,12 +28,21 @@ def train(
     base: opt.Base = None,
     data: opt.Data = None,
     method: Annotated[
-        str, typer.Option(metavar="lora|bottleneck|none", help="What is trained beside the head.")
+        str, typer.Option(metavar="lora|rslora|dora|bottleneck|none", help="What is trained beside the head.")
     ] = "lora",
     rank: Annotated[int | None, typer.Option(min=1, show_default="8", help="lora: rank.")] = None,
     alpha: Annotated[
-        float | None, typer.Option(show_default="2 * rank", help="lora: the update is scaled by alpha / rank.")
+        float | None,
+        typer.Option(
+            show_default="2 * rank; rslora: 16",
+            help="lora, dora: the update is scaled by alpha / rank; rslora: by alpha / sqrt(rank).",
+        ),
     ] = None,
+    rank_pattern: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE=N,..", help="Other ranks by site, layer or both: ffn_up=16,3=4,3.query=2."),
+    ] = None,
+    alpha_pattern: Annotated[str | None, typer.Option(metavar="WHERE=X,..", help="Other alphas, likewise.")] = None,
     dropout: Annotated[float | None, typer.Option(min=0, show_default="0.0", help="Dropout inside the module.")] = None,
     sites: Annotated[
         str | None,
@@ -111,6 +120,8 @@ def train(
     of_method = {
         "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),
         "reduction": reduction, "variant": variant, "layers": opt.layer_numbers(layers),
+        "rank_pattern": opt.pattern("--rank-pattern", rank_pattern, int),
+        "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
     chosen, settings = make_method(method, of_method), make_settings(given)
     backbone = opt.backbone(base, dtype, device)

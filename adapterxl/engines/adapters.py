@@ -149,13 +149,15 @@ def _check(parts: Sequence[Part]) -> None:
                           "acts); use --engine packed.")  # fmt: skip
     for part in loras:
         if part.rescales or isinstance(part, DoRAPart):
-            raise EngineError("The adapters library computes DoRA wrongly (it scales the bias too, and leaves the scale "
+            raise EngineError("The adapters library computes DoRA wrongly (it scales the bias, and leaves alpha / r "
                               "out of the norm); use --engine packed or --engine peft.")  # fmt: skip
         if "attention_output" in part.sites:
             raise EngineError("The adapters library has no LoRA site at attention_output; use --engine packed or peft, "
                               "or --sites query,key,value,ffn_up,ffn_down.")  # fmt: skip
-        if len({(part.rank(*key), part.scales[key]) for key in part.keys}) > 1 or len(part.keys) != len(part.layers) * len(part.sites):
-            raise EngineError("The adapters library has one rank, one alpha and one choice of sites for all layers of a LoRA; "
+        if len({(part.rank(*key), part.scales[key]) for key in part.keys}) > 1 or len(part.keys) != len(
+            part.layers
+        ) * len(part.sites):
+            raise EngineError("The adapters library has one rank, alpha and choice of sites for all layers of a LoRA; "
                               "use --engine packed or peft.")  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class DoRAPart(LoRAPart):
         self._square: dict[Key, Tensor] = {}
 
     def bind(self, weights: Weights, below: Sequence[Part]) -> None:
-        """Take the backbone's weights, and the frozen parts below, as what is rescaled; magnitudes start at its norms."""
+        """Take the backbone's weights and the frozen parts below as what is rescaled; magnitudes start at its norms."""
         self._weights = weights
         with torch.no_grad():
             for key in self.keys:

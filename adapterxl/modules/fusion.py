@@ -128,7 +128,7 @@ class FusionPart(Part):
                     or any(size not in (None, given) for size, given in zip(wanted, shape, strict=True))
                 ):
                     raise CompositionError(
-                        f"'{self.name}', {key[0]}.{key[1]}.{name}: found {shape}, expected {wanted or 'no such weight'}."
+                        f"'{self.name}', {key[0]}.{key[1]}.{name}: found {shape}, expected {wanted or 'none'}."
                     )
                 self.weights[_flat(key, name)] = nn.Parameter(found[name])
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..errors import CompositionError, UsageError, did_you_mean
 from .base import SITES, Part, dropout, linear
 
-
 Key = tuple[int, str]
 """Layer and site."""
 
@@ -137,7 +136,7 @@ class LoRAPart(Part):
 
     Args:
         factors: (layer, site) -> A of shape (rank, inputs), B of shape (outputs, rank). Ranks may differ.
-        scale: alpha / rank while it is trained, for all sites or for each; 1 afterwards, when it has been folded into B.
+        scale: alpha / rank while it is trained, for all sites or each; 1 afterwards, when it is folded into B.
         rows: (layer, site) -> shape (outputs,); sites without are not rescaled.
         dropout_p: Used in training only.
     """
@@ -166,7 +165,7 @@ class LoRAPart(Part):
                 raise CompositionError(f"'{name}', {key}: A has rank {a.shape[0]}, but B has rank {b.shape[1]}.")
             self.a[flat_name(key)], self.b[flat_name(key)] = nn.Parameter(a), nn.Parameter(b)
         self.rows = nn.ParameterDict(
-            {flat_name(key): nn.Parameter(rows[key], requires_grad=False) for key in self.keys if key in (rows or {})}
+            {flat_name(key): nn.Parameter(row, requires_grad=False) for key, row in sorted((rows or {}).items())}
         )
 
     def factors(self, layer: int, site: str) -> tuple[Tensor, Tensor] | None:
@@ -271,7 +270,9 @@ def concatenate(parts: Sequence[LoRAPart], name: str) -> LoRAPart:
                 a, b = pair[0].detach(), pair[1].detach()
                 if scale is not None:
                     if (scale == 0).any():
-                        raise CompositionError(f"'{name}', {key}: a row is scaled by 0, so '{part.name}' cannot follow.")
+                        raise CompositionError(
+                            f"'{name}', {key}: a row is scaled by 0, so '{part.name}' cannot follow."
+                        )
                     b = (b.double() / scale[:, None]).to(b.dtype)
                 left.append(a)
                 right.append(b)

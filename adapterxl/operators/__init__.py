@@ -5,7 +5,20 @@ from __future__ import annotations
 from .base import Operator
 from .compose import compose
 from .expression import (
-    OPERATORS, Expression, Leaf, Member, add, average, dare, fuse, merge, parse, prune, stack, svd, ties,
+    OPERATORS,
+    Expression,
+    Leaf,
+    Member,
+    add,
+    average,
+    dare,
+    fuse,
+    merge,
+    parse,
+    prune,
+    stack,
+    svd,
+    ties,
 )  # fmt: skip
 
 __all__ = [

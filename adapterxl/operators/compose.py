@@ -75,6 +75,7 @@ def compose(
         operator=member.operator,
         composition=member.text(one.text for one in members),
         notes=tuple(notes),
+        backbone=next((one.backbone for one in members if one.backbone is not None), None),
     )
 
 

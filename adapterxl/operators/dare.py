@@ -37,7 +37,9 @@ def dropped(matrix: Tensor, density: float, seed: int, member: int, key: Key) ->
     return matrix * kept / density
 
 
-def dropped_sum(key: Key, found: Sequence[Factors | None], weights: Sequence[float], density: float, seed: int) -> Tensor:
+def dropped_sum(
+    key: Key, found: Sequence[Factors | None], weights: Sequence[float], density: float, seed: int
+) -> Tensor:
     """The dense delta W of one site, before any truncation."""
     total: Tensor | None = None
     for member, (pair, weight) in enumerate(zip(found, weights, strict=True)):

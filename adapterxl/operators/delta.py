@@ -42,10 +42,9 @@ DENSITY = Option(
 WEIGHTS = Option(
     "weights",
     "a number for each member, not all 0",
-    lambda value, members: isinstance(value, tuple)
-    and len(value) == members
-    and all(map(is_number, value))
-    and any(value),
+    lambda value, members: (
+        isinstance(value, tuple) and len(value) == members and all(map(is_number, value)) and any(value)
+    ),
     None,
     "a factor for each member's delta W",
 )

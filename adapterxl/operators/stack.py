@@ -13,6 +13,4 @@ def check(member: TaskModule) -> None:
     """Every kind of module can be stacked."""
 
 
-OPERATOR = Operator(
-    "stack", "modules on top of each other; bottlenecks nest, LoRA additions add up", check, sequence
-)
+OPERATOR = Operator("stack", "modules on top of each other; bottlenecks nest, LoRA additions add up", check, sequence)

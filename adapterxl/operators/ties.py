@@ -15,7 +15,18 @@ from torch import Tensor
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator
 from .delta import (
-    DENSITY, RANK, REFUSES, WEIGHTS, Factors, Key, by_site, check, dense, total_rank, trimmed, truncated_dense,
+    DENSITY,
+    RANK,
+    REFUSES,
+    WEIGHTS,
+    Factors,
+    Key,
+    by_site,
+    check,
+    dense,
+    total_rank,
+    trimmed,
+    truncated_dense,
 )  # fmt: skip
 
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 # Method -> the options that belong to it; "none" trains the head alone. Written out, as the methods
 # themselves import torch; a test holds the two together.
+_LORA = ("rank", "alpha", "dropout", "sites", "layers", "rank_pattern", "alpha_pattern")
 METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "lora": ("rank", "alpha", "dropout", "sites", "layers"),
+    "lora": _LORA,
+    "rslora": _LORA,
+    "dora": _LORA,
     "bottleneck": ("reduction", "variant", "dropout", "layers"),
     "none": (),
 }
@@ -29,7 +32,7 @@ def check_method(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in METHOD_OPTIONS[name]:
-            owners = " and ".join(owner for owner, keys in METHOD_OPTIONS.items() if key in keys)
+            owners = ", ".join(owner for owner, keys in METHOD_OPTIONS.items() if key in keys)
             raise UsageError(f"{key}: belongs to method {owners}, not to {name}; leave it out or change the method")
     return given
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import CompositionError, UsageError, did_you_mean
-from adapterxl.recipes.method import check_method
+from adapterxl.recipes.method import METHOD_OPTIONS, check_method
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")  # as module names are, but never like a number
@@ -35,6 +35,8 @@ class ModuleStep(_Strict):
     layers: tuple[int, ...] | None = None
     reduction: int | None = None
     variant: str | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
     start: str | None = None
     engine: Literal["packed", "peft", "adapters"] = "packed"
     train_from: str | None = None
@@ -45,8 +47,8 @@ class ModuleStep(_Strict):
 
     def method_options(self) -> dict[str, Any]:
         """The fields that describe the method; None where the recipe says nothing."""
-        keys = ("rank", "alpha", "dropout", "sites", "layers", "reduction", "variant")
-        return {key: getattr(self, key) for key in keys}
+        keys = {key for options in METHOD_OPTIONS.values() for key in options}
+        return {key: value for key, value in self if key in keys}
 
 
 class EvaluateStep(_Strict):

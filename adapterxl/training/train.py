@@ -178,7 +178,9 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
     first = job.rows.examples[0]
     training = {
         "method": job.trains,
-        "options": {} if job.method is None else {k: v for k, v in vars(job.method).items() if v is not None},
+        "options": {}
+        if job.method is None
+        else {k: v for k, v in vars(job.method).items() if v is not None and v != {}},
         **({"fusion": [_fusion_options(part) for part in job.fusions]} if job.fusions else {}),
         "engine": job.engine,
         "dtype": job.on.dtype_name,
@@ -210,6 +212,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
         notes=start.notes if start else (),
+        backbone=job.on,
     )
 
 
