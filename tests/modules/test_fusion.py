@@ -136,7 +136,8 @@ def test_low_rank_fusion_of_bottlenecks_is_the_formula(on: Backbone, variants: t
     with torch.no_grad():
         for (one,) in members:
             u = {"seq_bn": norm(z + residual), "double_seq_bn": z, "par_bn": residual}[one.variant]
-            down_w, down_b, up_w, up_b = (one.tensors()[f"2.ffn.{n}"] for n in ("down.weight", "down.bias", "up.weight", "up.bias"))  # fmt: skip
+            names = ("down.weight", "down.bias", "up.weight", "up.bias")
+            down_w, down_b, up_w, up_b = (one.tensors()[f"2.ffn.{name}"] for name in names)
             inner = u @ down_w.T + down_b
             inner = inner * torch.sigmoid(inner) if one.variant == "double_seq_bn" else inner.clamp(min=0)
             changes.append((inner @ up_w.T + up_b) * VARIANTS[one.variant].scaling)
@@ -157,9 +158,7 @@ CASES = [("lora", "lowrank"), ("bottleneck", "lowrank"), ("mixed", "lowrank"), (
 
 
 @pytest.mark.parametrize(("kind", "variant"), CASES)
-def test_permuted_members_have_permuted_shares_and_give_the_same_output(
-    on: Backbone, kind: str, variant: str
-) -> None:
+def test_permuted_members_have_permuted_shares_and_give_the_same_output(on: Backbone, kind: str, variant: str) -> None:
     members, batch = members_of(kind, on), pack(random_rows((3, 9), on))
     part = fusion(on, members, variant)
     turned = FusionPart("fuse", members[1:] + members[:1], ["m1", "m2", "m0"], variant).begun(
