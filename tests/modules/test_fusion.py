@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adapterxl.backbone import Backbone
 from adapterxl.engines import get_engine
 from adapterxl.engines.encoder import encode
+from adapterxl.engines.packed import join_frozen
 from adapterxl.errors import CompositionError
 from adapterxl.modules import SITES, Bottleneck, BottleneckPart, FusionPart, IA3Part, LoRA, LoRAPart, Part
 from adapterxl.modules.attention_record import recording
@@ -101,9 +102,11 @@ def test_low_rank_fusion_of_loras_is_the_formula_with_dense_matrices(on: Backbon
         changes.append(x @ dense.T)
     expected, shares = by_formula(x, y, changes, *(part.tensors()[f"1.{site}.{name}"] for name in "QK"))
     assert shares.std(0).min() > 0.01  # the members are told apart
+    joined = part.over([join_frozen(parts) for parts in members])  # as the engine runs it: one LoRA a member
     with recording() as seen:
         found = part.add(1, site, x, y)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(joined.add(1, site, x, y), expected, rtol=1e-12, atol=1e-12)
     assert seen.means()[0].weights == pytest.approx(shares.mean(0).tolist(), rel=1e-12)
 
 

@@ -113,11 +113,10 @@ def test_an_interrupted_fusion_ends_bit_equal(
     assert again.digest() == whole.digest() and again.training["steps"] == 6
 
 
-def test_all_engines_train_the_same_adapterfusion(
-    still: Path, members: dict[str, list[Path]], fit: Fit, tmp_path: Path
-) -> None:
+def test_all_engines_train_the_same_adapterfusion(still: Path, fit: Fit) -> None:
     on = Backbone(still, dtype="fp64", device="cpu")
-    start = fuse(*members["adapterfusion"], kind="adapterfusion")
+    below = [fit(t, on=on, method=m) for t, m in zip(("mnli", "panx"), KINDS["adapterfusion"], strict=True)]
+    start = fuse(*below, kind="adapterfusion")
     settings = {"max_steps": 4, "accumulation": 2}
     for new in (None, Bottleneck(reduction=8)):
         one, other = (
