@@ -203,7 +203,7 @@ def widen(tensors: dict[str, torch.Tensor]) -> None:
         ("lora", "parts/ner/adapter_model.safetensors", lambda t: t[min(t)].add_(1), "'ner' is not the one"),
         ("hub", "nli,nli_2/model_adapter_fusion.safetensors", lambda t: t[min(t)].add_(1), "'fused' is not the one"),
         ("hub", "nli,nli_2/model_adapter_fusion.safetensors", lambda t: t.pop(min(t)), "is missing"),
-        ("hub", "nli,nli_2/model_adapter_fusion.safetensors", lambda t: t.update(odd=torch.ones(1)), "odd has no place"),
+        ("hub", "nli,nli_2/model_adapter_fusion.safetensors", lambda t: t.update(odd=torch.ones(1)), "no place"),
     ],
 )  # fmt: skip
 def test_other_tensors_are_refused_even_when_the_files_digest_was_mended(
