@@ -301,13 +301,8 @@ class FusionPart(Part):
             else:
                 square = [0.02 * torch.randn(outputs, outputs, generator=generator, dtype=torch.float64) for _ in "qk"]
                 value = torch.full((outputs, outputs), 1e-6, dtype=torch.float64).fill_diagonal_(1.0)
-                made = dict(
-                    zip(
-                        FUSIONS[self.variant].weights,
-                        (square[0], torch.zeros(outputs), square[1], torch.zeros(outputs), value),
-                        strict=True,
-                    )
-                )
+                values = (square[0], torch.zeros(outputs), square[1], torch.zeros(outputs), value)
+                made = dict(zip(FUSIONS[self.variant].weights, values, strict=True))
             weights[key] = {name: tensor.to(dtype) for name, tensor in made.items()}
         return self._with(self.members, weights, trained=False, dropout_p=dropout_p)
 
