@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapterxl.modules import Bottleneck as Bottleneck
     from adapterxl.modules import LoRA as LoRA
     from adapterxl.operators.compose import compose as compose
+    from adapterxl.operators.expression import fuse as fuse
     from adapterxl.operators.expression import merge as merge
     from adapterxl.operators.expression import parse as parse
     from adapterxl.operators.expression import stack as stack
@@ -42,6 +43,7 @@ _HOMES = {
     "compose": "adapterxl.operators",
     "dare": "adapterxl.operators",
     "evaluate": "adapterxl.evaluation",
+    "fuse": "adapterxl.operators",
     "load": "adapterxl.artifacts",
     "merge": "adapterxl.operators",
     "parse": "adapterxl.operators",
@@ -69,6 +71,7 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "compose",
     "dare",
     "evaluate",
+    "fuse",
     "load",
     "merge",
     "parse",
