@@ -11,7 +11,8 @@ import pytest
 import adapterxl
 
 PUBLIC = {
-    "AdapterXLError", "Backbone", "Bottleneck", "DoRA", "LoRA", "RsLoRA", "Scores", "Settings", "TaskModule", "__version__", "add",
+    "AdapterXLError", "Backbone", "Bottleneck", "DoRA", "LoRA", "RsLoRA", "Scores", "Settings", "TaskModule",
+    "__version__", "add",
     "average", "compose", "dare", "evaluate", "fuse", "load", "merge", "parse", "prune", "report", "stack", "svd",
     "ties", "train",
 }  # fmt: skip
