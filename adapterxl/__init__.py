@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapterxl.modules import Bottleneck as Bottleneck
     from adapterxl.modules import LoRA as LoRA
     from adapterxl.operators.compose import compose as compose
+    from adapterxl.operators.expression import fuse as fuse
     from adapterxl.operators.expression import merge as merge
     from adapterxl.operators.expression import parse as parse
     from adapterxl.operators.expression import stack as stack
@@ -31,7 +32,9 @@ _HOMES = {
     "AdapterXLError": "adapterxl.errors",
     "Backbone": "adapterxl.backbone",
     "Bottleneck": "adapterxl.modules",
+    "DoRA": "adapterxl.modules",
     "LoRA": "adapterxl.modules",
+    "RsLoRA": "adapterxl.modules",
     "Scores": "adapterxl.evaluation.scores",
     "Settings": "adapterxl.training.settings",
     "TaskModule": "adapterxl.artifacts",
@@ -40,6 +43,7 @@ _HOMES = {
     "compose": "adapterxl.operators",
     "dare": "adapterxl.operators",
     "evaluate": "adapterxl.evaluation",
+    "fuse": "adapterxl.operators",
     "load": "adapterxl.artifacts",
     "merge": "adapterxl.operators",
     "parse": "adapterxl.operators",
@@ -55,7 +59,9 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "AdapterXLError",
     "Backbone",
     "Bottleneck",
+    "DoRA",
     "LoRA",
+    "RsLoRA",
     "Scores",
     "Settings",
     "TaskModule",
@@ -65,6 +71,7 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "compose",
     "dare",
     "evaluate",
+    "fuse",
     "load",
     "merge",
     "parse",

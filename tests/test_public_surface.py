@@ -11,9 +11,10 @@ import pytest
 import adapterxl
 
 PUBLIC = {
-    "AdapterXLError", "Backbone", "Bottleneck", "LoRA", "Scores", "Settings", "TaskModule", "__version__", "add",
-    "average", "compose", "dare", "evaluate", "load", "merge", "parse", "prune", "report", "stack", "svd", "ties",
-    "train",
+    "AdapterXLError", "Backbone", "Bottleneck", "DoRA", "LoRA", "RsLoRA", "Scores", "Settings", "TaskModule",
+    "__version__", "add",
+    "average", "compose", "dare", "evaluate", "fuse", "load", "merge", "parse", "prune", "report", "stack", "svd",
+    "ties", "train",
 }  # fmt: skip
 
 

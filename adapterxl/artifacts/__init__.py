@@ -44,6 +44,8 @@ def inspect(folder: str | Path) -> list[tuple[str, str]]:
         layers = f"layers {part.layers[0]}-{part.layers[-1]}" if len(part.layers) > 1 else f"layer {part.layers[0]}"
         rows.append((f"part {entry.name}", f"{entry.kind}, {part.size():,} weights, {layers}, {entry.digest[:12]}, "
                      f"trained on {len(entry.trained_on)} earlier part(s)"))  # fmt: skip
+        for one in entry.members or ():
+            rows.append((f"  fuses {one.name}", ", ".join(f"{each.name} ({each.kind})" for each in one.parts)))
     if manifest.head is not None:
         rows.append(("head", f"{manifest.head.kind}: {', '.join(manifest.head.labels) or 'no labels'}"))
     rows += [("note", note) for note in manifest.notes]

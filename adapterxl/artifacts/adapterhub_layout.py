@@ -60,7 +60,7 @@ def config(part: BottleneckPart, name: str, base: Mapping[str, Any]) -> dict[str
             "phm_layer": False,
             "stochastic_depth": 0.0,
         }
-    } | _common(name, base)
+    } | common(name, base)
 
 
 def tensors(part: BottleneckPart, name: str, model_type: str) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def tensors(part: BottleneckPart, name: str, model_type: str) -> dict[str, Tenso
     named = {}
     for key, tensor in part.tensors().items():
         layer, place, weight = key.split(".", 2)
-        named[f"{_root(model_type, layer, place)}.adapters.{name}.{_WEIGHT_KEYS[weight]}"] = tensor
+        named[f"{root(model_type, layer, place)}.adapters.{name}.{_WEIGHT_KEYS[weight]}"] = tensor
     return named
 
 
@@ -114,7 +114,7 @@ def head_config(kind: str, labels: Sequence[str], name: str, base: Mapping[str, 
         fields |= {"use_pooler": False, "bias": True}
     names = labels or [f"LABEL_{i}" for i in range(2)]
     fields["label2id"] = {label: index for index, label in enumerate(names)}
-    return {"config": fields} | _common(name, base)
+    return {"config": fields} | common(name, base)
 
 
 def head_key(name: str, kind: str, head_name: str) -> str:
@@ -127,17 +127,18 @@ def head_key(name: str, kind: str, head_name: str) -> str:
     return f"heads.{head_name}.{number}.{end}"
 
 
-def setup(names: Sequence[str], head_name: str | None) -> dict[str, Any]:
-    """adapter_setup.json of a stack."""
+def setup(names: Sequence[str], head_name: str | None, kind: str = "Stack") -> dict[str, Any]:
+    """adapter_setup.json of a stack, or of another composition of the library."""
     children = [{"type": "single", "children": [name]} for name in names]
     return {
-        "adapter_setup": {"type": "Stack", "children": children},
+        "adapter_setup": {"type": kind, "children": children},
         "head_setup": head_name,
         "version": _VERSION,
     }
 
 
-def _common(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+def common(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What every configuration file of the library says beside its own settings."""
     return {
         "hidden_size": base["hidden_size"],
         "model_class": _CLASSES[base["model_type"]],
@@ -148,5 +149,6 @@ def _common(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _root(model_type: str, layer: str, place: str) -> str:
+def root(model_type: str, layer: str, place: str) -> str:
+    """Where the library keeps the adapters of one block."""
     return f"{PREFIX[model_type]}.encoder.layer.{layer}.{_PLACES[place]}"

@@ -55,12 +55,13 @@ class PartEntry(_Strict):
 
     `ranks` maps ``<layer>.<site>`` to the part's (first, past the last) rank in the LoRA file at `where`;
     `adapter` is a bottleneck's name inside its AdapterHub file; `exact` the file with what the LoRA file holds only
-    rounded: rows of a DoRA, and B of what follows one, as ``<name>.<layer>.<site>.rows`` and ``.B``.
+    rounded: rows of a DoRA, and B of what follows one, as ``<name>.<layer>.<site>.rows`` and ``.B``; `members` are a
+    fusion's, each with its parts. A part that several members hold is named by each, and lies in one place.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
     task: str
-    kind: Literal["lora", "bottleneck", "ia3"]
+    kind: Literal["lora", "bottleneck", "ia3", "fusion"]
     digest: Digest
     trained_on: tuple[Digest, ...] = ()
     made_of: dict[str, Any] | None = None
@@ -69,6 +70,14 @@ class PartEntry(_Strict):
     ranks: dict[SiteKey, tuple[int, int]] | None = None
     adapter: str | None = None
     exact: FileName | None = None
+    members: tuple[MemberEntry, ...] | None = None
+
+
+class MemberEntry(_Strict):
+    """One member of a fusion: how it was called, and its parts in order."""
+
+    name: str
+    parts: tuple[PartEntry, ...]
 
 
 class HeadEntry(_Strict):

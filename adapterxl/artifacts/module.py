@@ -11,16 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..errors import ArtifactError, BackboneError, CompositionError, UsageError
-from ..modules import BottleneckPart, Head, IA3Part, LoRAPart, Part, make_head
+from ..errors import BackboneError, CompositionError, UsageError
+from ..modules import BottleneckPart, FusionPart, Head, IA3Part, LoRAPart, Part, make_head
 from ..modules.heads import HeadSpace
 from ..modules.lora import concatenate
-from . import adapterhub_layout, peft_layout, store
+from . import adapterhub_layout, fusion_layout, peft_layout, store
+from .encoding import json_bytes as _json
+from .encoding import part_entry as _entry
+from .encoding import tensor_bytes as _bytes
+from .encoding import unique_names
+from .fusion_layout import is_hub
 from .manifest import EXACT, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -176,27 +179,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def unique_names(names: Sequence[str]) -> list[str]:
-    """The names, with _2, _3 ... after repeated ones."""
-    given: list[str] = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in given:
-            number += 1
-            candidate = f"{name[:58]}_{number}"
-        given.append(candidate)
-    return given
-
-
 def choose_layout(parts: Sequence[Part]) -> Layout:
     """The vanilla form that computes exactly what the parts do; `adapterxl` where there is none.
 
-    Bottlenecks in a row are an AdapterHub stack, except par_bn: the adapters library runs only the last one.
+    Bottlenecks in a row are an AdapterHub stack, except par_bn: the adapters library runs only the last one. One
+    AdapterFusion alone is an AdapterHub setup too.
     """
     if parts and all(isinstance(part, LoRAPart) for part in parts):
         return "peft"
     if len(parts) == 1 and isinstance(parts[0], IA3Part):
         return "peft"
+    if is_hub(parts):
+        return "adapterhub-setup"
     if parts and all(isinstance(part, BottleneckPart) for part in parts):
         if len(parts) == 1:
             return "adapterhub"
@@ -281,11 +275,19 @@ def _write_hub(
 def _write_setup(
     module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
 ) -> Written:
-    entries = [
-        _write_bottleneck(module, part, name, f"{name}/", files) for part, name in zip(module.parts, names, strict=True)
-    ]
     head_name = names[-1]
-    files[adapterhub_layout.SETUP] = _json(adapterhub_layout.setup(names, head_name if module.head else None))
+
+    def alone(part: Part, name: str) -> PartEntry:
+        return _write_bottleneck(module, part, name, f"{name}/", files)
+
+    if isinstance(module.parts[0], FusionPart):
+        entries = [fusion_layout.write_hub(module.parts[0], list(names), module.base, files, alone)]
+        adapters = [one.parts[0].name for one in entries[0].members or ()]
+        setup = fusion_layout.hub_setup(adapters, head_name if module.head else None)
+    else:
+        entries = [alone(part, name) for part, name in zip(module.parts, names, strict=True)]
+        setup = adapterhub_layout.setup(names, head_name if module.head else None)
+    files[adapterhub_layout.SETUP] = _json(setup)
     return entries, _write_hub_head(module, head_name, f"{head_name}/", files)
 
 
@@ -293,12 +295,19 @@ def _write_own(
     module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
 ) -> Written:
     """No vanilla form of the whole: each part is a vanilla folder of its own below, the head a file."""
-    entries = []
-    for part, name in zip(module.parts, names, strict=True):
+
+    def alone(part: Part, name: str) -> PartEntry:
         if isinstance(part, LoRAPart | IA3Part):
-            entries.append(_write_alone(module, part, name, f"parts/{name}", files, stored))
-        else:
-            entries.append(_write_bottleneck(module, part, name, f"parts/{name}/", files))
+            return _write_alone(module, part, name, f"parts/{name}", files, stored)
+        return _write_bottleneck(module, part, name, f"parts/{name}/", files)
+
+    given, members = list(names), dict[str, PartEntry]()
+    entries = [
+        fusion_layout.write_own(part, name, given, members, files, alone)
+        if isinstance(part, FusionPart)
+        else alone(part, name)
+        for part, name in zip(module.parts, names, strict=True)
+    ]
     if module.head is None:
         return entries, None
     files["head.safetensors"] = _bytes(module.head.tensors)
@@ -347,34 +356,8 @@ def _write_hub_head(module: TaskModule, name: str, under: str, files: dict[str, 
     return _head_entry(module, under + adapterhub_layout.HEAD_WEIGHTS, keys)
 
 
-def _entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
-    return PartEntry(
-        name=name,
-        task=part.task,
-        kind=part.kind,  # type: ignore[arg-type]
-        digest=part.digest(),
-        trained_on=part.trained_on,
-        made_of=None if part.made_of is None else dict(part.made_of),
-        settings=part.settings(),
-        where=where,
-        **place,
-    )
-
-
 def _head_entry(module: TaskModule, file: str, keys: dict[str, str]) -> HeadEntry | None:
     if module.head is None:
         return None
     head = module.head
     return HeadEntry(kind=head.kind, labels=head.labels, digest=head.digest(), file=file, keys=keys)  # type: ignore[arg-type]
-
-
-def _bytes(named: Mapping[str, Tensor]) -> bytes:
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-    if any(not torch.isfinite(tensor).all() for tensor in ready.values()):
-        bad = next(name for name, tensor in ready.items() if not torch.isfinite(tensor).all())
-        raise ArtifactError(f"{bad}: has values that are not finite; such weights are never written.")
-    return save_tensors(ready, metadata={"format": "pt"})
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..errors import ArtifactError, CompositionError, TaskError
 from ..modules import VARIANTS, LoRAPart, Part, make_head
 from ..modules.lora import cut
-from . import adapterhub_layout, peft_layout, store
-from .manifest import HeadEntry, Manifest, read_manifest
+from . import adapterhub_layout, fusion_layout, peft_layout, store
+from .manifest import HeadEntry, Manifest, PartEntry, read_manifest
 from .module import HeadState, TaskModule
 
 
@@ -92,13 +92,23 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
     model_type = manifest.base.model_type
     wholes: dict[str, LoRAPart] = {}  # LoRA files; several parts may lie in one
     claimed: dict[str, dict[tuple[int, str], int]] = {}
-    parts: list[Part] = []
-    part: Part
-    for entry in manifest.parts:
+    held: dict[tuple[str, str, str], Part] = {}  # parts that several members of a fusion may name
+
+    def member(entry: PartEntry) -> Part:
+        place = entry.where, entry.name, entry.digest
+        if place not in held:
+            held[place] = read(entry)
+        return held[place]
+
+    def read(entry: PartEntry) -> Part:
+        part: Part
         under = "" if entry.where == "." else f"{entry.where}/"
         file = under + (adapterhub_layout.WEIGHTS if entry.kind == "bottleneck" else peft_layout.WEIGHTS)
         with_head = manifest.head is not None and manifest.head.file == file
-        if entry.kind == "lora":
+        if entry.kind == "fusion":
+            file = under
+            part = fusion_layout.read(entry, tensors, member, model_type, folder)
+        elif entry.kind == "lora":
             if file not in wholes:
                 wholes[file] = peft_layout.parse(tensors(file), model_type, with_head, str(folder / file))
                 claimed[file] = {}
@@ -132,12 +142,14 @@ def _read_parts(folder: Path, manifest: Manifest, tensors: Tensors) -> tuple[Par
                 f"{folder / file}: part '{entry.name}' is not the one in {store.MANIFEST} (digest differs)."
             )
         part.requires_grad_(False)
-        parts.append(part)
+        return part
+
+    parts = tuple(read(entry) for entry in manifest.parts)
     for file, whole in wholes.items():
         for layer_index, site in whole.keys:
             if claimed[file].get((layer_index, site), 0) != whole.rank(layer_index, site):
                 raise ArtifactError(f"{folder / file}: layer {layer_index}, {site}: ranks that belong to no part.")
-    return tuple(parts)
+    return parts
 
 
 def _made_exact(part: LoRAPart, name: str, found: dict[str, Tensor], path: Path) -> LoRAPart:

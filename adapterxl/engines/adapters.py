@@ -1,4 +1,4 @@
-"""The adapters engine: vanilla AdapterHub objects over the same backbone. Bottlenecks, stacks of them, and LoRA."""
+"""The adapters engine: vanilla AdapterHub objects over the same backbone. Bottlenecks, stacks, AdapterFusion, LoRA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..artifacts import adapterhub_layout
 from ..backbone import Backbone, share_structure
 from ..errors import EngineError
-from ..modules import SITES, BottleneckPart, DoRAPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Part
 from ..ragged import RaggedBatch
 from .packed import finished
 from .vanilla import quiet, run_vanilla
@@ -35,31 +35,69 @@ class AdaptersEngine:
 
     def __init__(self, backbone: Backbone, frozen: Sequence[Part], new: Part | None, *, padded: bool = False) -> None:
         import adapters
-        from adapters.composition import Stack
+        from adapters.composition import Fuse, Stack
 
         self.backbone, self.padded, self.new = backbone, padded, new
+        self.given = list(frozen)
         parts = [*frozen, *([new] if new is not None else [])]
         _check(parts)
         self.model = share_structure(backbone.model)
         adapters.init(self.model)
-        self.names = [f"part{index}" for index in range(len(parts))]
-        for name, part in zip(self.names, parts, strict=True):
-            self.model.add_adapter(name, config=_config(part, backbone))
-            targets = self._weights(name, part)
-            for key, tensor in part.tensors().items():
-                targets[key].data = tensor.detach().clone().to(backbone.device)
+        self.names: list[str] = []
+        setup: list[Any] = []
+        for index, part in enumerate(parts):
+            name = f"part{index}"
+            if isinstance(part, FusionPart):
+                members = [f"{name}member{number}" for number in range(len(part.members))]
+                for member, (bottleneck,) in zip(members, part.members, strict=True):
+                    self._add(member, bottleneck)
+                setup.append(Fuse(*members))
+                name = setup[-1].name
+                self.model.add_adapter_fusion(setup[-1], "dynamic")
+                self._fill(name, part)
+                for layer, place in part.shared:  # the library's own rate is for training the fusion itself
+                    self._block(str(layer), place).adapter_fusion_layer[name].dropout.p = part.dropout_p
+            else:
+                self._add(name, part)
+                setup.append(name)
+            self.names.append(name)
         if parts:
             with quiet():
-                self.model.set_active_adapters(Stack(*self.names))
+                self.model.set_active_adapters(Stack(*setup))
         self.model.requires_grad_(False)
         for parameter in self.parameters().values():
             parameter.requires_grad_(True)
+
+    def _add(self, name: str, part: Part) -> None:
+        self.model.add_adapter(name, config=_config(part, self.backbone))
+        self._fill(name, part)
+
+    def _fill(self, name: str, part: Part) -> None:
+        targets = self._weights(name, part)
+        for key, tensor in part.tensors().items():
+            targets[key].data = tensor.detach().clone().to(self.backbone.device)
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
         return run_vanilla(self.model, self.backbone, batch, training=training, upto=upto, padded=self.padded)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        return {} if self.new is None else self._weights(self.names[-1], self.new)
+        found = {
+            f"fusion{i}.{key}": parameter
+            for i, part in self._learning().items()
+            for key, parameter in self._weights(self.names[i], part).items()
+            if key in part.learnable()
+        }
+        return found | ({} if self.new is None else self._weights(self.names[-1], self.new))
+
+    def fusions(self) -> dict[int, FusionPart]:
+        return {i: part.finished(self._weights(self.names[i], part)) for i, part in self._learning().items()}
+
+    def penalty(self) -> Tensor | None:
+        found: Tensor | None = self.model.get_fusion_regularization_loss()
+        return found
+
+    def _learning(self) -> dict[int, FusionPart]:
+        return {i: part for i, part in enumerate(self.given) if isinstance(part, FusionPart) and not part.trained}
 
     def export(self) -> Part | None:
         if self.new is None:
@@ -80,16 +118,25 @@ class AdaptersEngine:
                 linear = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[place]}")
                 lora = linear.loras[name]
                 found[key] = lora.lora_A if weight == "A" else lora.lora_B
+            elif isinstance(part, FusionPart):
+                which, kind = weight.split(".")
+                found[key] = getattr(getattr(self._block(layer, place).adapter_fusion_layer[name], which), kind)
             else:
-                block = "attention.output" if place == "attention" else "output"
-                adapter = self.model.get_submodule(f"encoder.layer.{layer}.{block}").adapters[name]
+                adapter = self._block(layer, place).adapters[name]
                 module = adapter.adapter_down[0] if weight.startswith("down") else adapter.adapter_up
                 found[key] = getattr(module, weight.split(".")[1])
         return found
 
+    def _block(self, layer: str, place: str) -> Any:
+        block = "attention.output" if place == "attention" else "output"
+        return self.model.get_submodule(f"encoder.layer.{layer}.{block}")
+
 
 def _check(parts: Sequence[Part]) -> None:
-    other = next((part for part in parts if not isinstance(part, LoRAPart | BottleneckPart)), None)
+    fusions = [part for part in parts if isinstance(part, FusionPart)]
+    if any(part.variant != "adapterfusion" for part in fusions):
+        raise EngineError("The adapters library has no low-rank fusion; use --engine packed.")
+    other = next((part for part in parts if not isinstance(part, LoRAPart | BottleneckPart | FusionPart)), None)
     if other is not None:
         raise EngineError(f"The adapters engine runs LoRA and bottlenecks, not {other.kind}; use --engine packed.")
     loras = [part for part in parts if isinstance(part, LoRAPart)]
@@ -97,7 +144,7 @@ def _check(parts: Sequence[Part]) -> None:
     if len(loras) > 1:
         raise EngineError("The adapters library multiplies stacked LoRA modules instead of adding them; "
                           "use --engine packed or --engine peft.")  # fmt: skip
-    if len(bottlenecks) > 1 and any(part.variant == "par_bn" for part in bottlenecks):
+    if len(bottlenecks) + len(fusions) > 1 and any(part.variant == "par_bn" for part in bottlenecks):
         raise EngineError("The adapters library runs par_bn in a stack of bottlenecks wrongly (of two, only the last "
                           "acts); use --engine packed.")  # fmt: skip
     for part in loras:

@@ -8,15 +8,15 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..modules import Part
+from ..modules import FusionPart, Part
 from ..ragged import RaggedBatch
 
 
 class Engine(Protocol):
     """Runs one stack of parts. Heads, losses and the loop are the same for all engines.
 
-    Built by ``build(backbone, frozen, new)``: `frozen` parts stay as they are, `new` (may be None) learns and
-    starts from the values it has.
+    Built by ``build(backbone, frozen, new)``: `frozen` parts stay as they are, but for the own weights of a fusion that
+    is not trained yet; they learn, as does `new` (may be None), from the values that they have.
     """
 
     name: str
@@ -30,7 +30,15 @@ class Engine(Protocol):
         ...
 
     def export(self) -> Part | None:
-        """The learned part in canonical form, on the CPU and apart from the engine; None if there is none."""
+        """The new part in canonical form, on the CPU and apart from the engine; None if there is none."""
+        ...
+
+    def fusions(self) -> dict[int, FusionPart]:
+        """The fusions that learned, finished, by their position among the frozen parts."""
+        ...
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss; None for nothing."""
         ...
 
 

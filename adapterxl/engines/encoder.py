@@ -51,7 +51,7 @@ def encode(
         for part in stack:
             part.train(training)
     learning = [part for stack in plan for part in stack if any(p.requires_grad for p in part.parameters())]
-    lowest = min((part.layers[0] for part in learning), default=backbone.layers)
+    lowest = min((part.learns_from for part in learning), default=backbone.layers)
 
     hidden = embed(backbone, batch)
     hidden = dropout(hidden, config.hidden_dropout_prob, training)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
-from ..modules import SITES, BottleneckPart, DoRAPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Part
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
 from .encoder import encode
 
 
 class PackedEngine:
-    """Frozen parts below, the learning part on top, all rows alike."""
+    """Frozen parts below, the learning part on top, all rows alike. Fusions that are not trained yet learn too."""
 
     name = "packed"
 
     def __init__(self, backbone: Backbone, frozen: Sequence[Part], new: Part | None) -> None:
         self.backbone = backbone
         self.frozen = [part.to(backbone.device) for part in join_frozen(frozen)]
+        self.given = list(frozen)
+        joined = [part for part in self.frozen if isinstance(part, FusionPart)]  # in the same order as those given
+        places = [index for index, part in enumerate(frozen) if isinstance(part, FusionPart)]
+        self.learning = {i: part.learn() for i, part in zip(places, joined, strict=True) if not part.trained}
         self.new = None if new is None else copy.deepcopy(new).to(backbone.device).requires_grad_(True)
         if isinstance(self.new, DoRAPart):
             self.new.bind(partial(weight, backbone), self.frozen)
@@ -35,10 +41,23 @@ class PackedEngine:
         return states
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        return {} if self.new is None else dict(self.new.named_parameters())
+        return fusion_parameters(self.learning) | ({} if self.new is None else dict(self.new.named_parameters()))
 
     def export(self) -> Part | None:
         return None if self.new is None else finished(self.new)
+
+    def fusions(self) -> dict[int, FusionPart]:
+        # Over the members as they were given: those that ran may be joined, and lie on another device.
+        return {i: cast(FusionPart, self.given[i]).finished(part.tensors()) for i, part in self.learning.items()}
+
+    def penalty(self) -> Tensor | None:
+        found = [one for part in self.learning.values() if (one := part.penalty()) is not None]
+        return torch.stack(found).sum() if found else None
+
+
+def fusion_parameters(learning: Mapping[int, FusionPart]) -> dict[str, nn.Parameter]:
+    """What of fusions learns, by position and name."""
+    return {f"fusion{i}.{name}": p for i, part in learning.items() for name, p in part.learnable().items()}
 
 
 def weight(backbone: Backbone, layer: int, site: str) -> Tensor:
@@ -55,8 +74,14 @@ def join_frozen(parts: Sequence[Part]) -> list[Part]:
         if is_lora and len(members) > 1:
             joined.append(concatenate([part for part in members if isinstance(part, LoRAPart)], "joined"))
         else:
-            joined.extend(copy.deepcopy(part) for part in members)
+            joined.extend(_copied(part) for part in members)
     return [part.requires_grad_(False) for part in joined]
+
+
+def _copied(part: Part) -> Part:
+    if isinstance(part, FusionPart):
+        return part.over([join_frozen(member) for member in part.members])
+    return copy.deepcopy(part)
 
 
 def finished(part: Part) -> Part:

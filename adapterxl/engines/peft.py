@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbone import Backbone, share_structure
 from ..errors import EngineError
-from ..modules import SITES, DoRAPart, LoRAPart, Part
+from ..modules import SITES, DoRAPart, FusionPart, LoRAPart, Part
 from ..modules.lora import concatenate, flat_name
 from ..ragged import RaggedBatch
 from .packed import finished, weight
@@ -34,6 +34,8 @@ class PeftEngine:
 
         self.backbone, self.padded = backbone, padded
         lora = [part for part in (*frozen, *([new] if new is not None else [])) if isinstance(part, LoRAPart)]
+        if any(isinstance(part, FusionPart) for part in frozen):
+            raise EngineError("The peft library has no fusion; use --engine packed (or adapters, for AdapterFusion).")
         if len(lora) != len(frozen) + (new is not None):
             raise EngineError(
                 "The peft engine runs LoRA only. Use --engine packed or --engine adapters for bottlenecks."
@@ -109,6 +111,12 @@ class PeftEngine:
                     module = self.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}")
                     part.m[flat_name((layer, site))].copy_(module.lora_magnitude_vector[_NEW].weight)
         return finished(part)
+
+    def fusions(self) -> dict[int, FusionPart]:
+        return {}
+
+    def penalty(self) -> Tensor | None:
+        return None
 
 
 build = PeftEngine

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
@@ -88,6 +88,34 @@ class ModuleInfo(_Model):
     train_seconds: float | None = Field(default=None, ge=0)
 
 
+class Attention(_Model):
+    """How much a fusion listened to each of its members at one place, on average over the tokens of one language.
+
+    Attributes:
+        fusion: Name of the fusion.
+        site: A Linear ("query"), or a place after a block ("attention", "ffn").
+        members: Names of the members that act there.
+        weights: Their mean shares; they sum to 1.
+        tokens: How many tokens.
+    """
+
+    language: str = Field(min_length=1)
+    fusion: str = Field(min_length=1)
+    layer: int = Field(ge=0)
+    site: str = Field(min_length=1)
+    members: list[str] = Field(min_length=2)
+    weights: list[Annotated[float, Field(ge=0, le=1)]]
+    tokens: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.weights) != len(self.members):
+            raise ValueError(f"weights: has {len(self.weights)} for {len(self.members)} members")
+        if abs(sum(self.weights) - 1) > 1e-4:
+            raise ValueError(f"weights: sum to {sum(self.weights):.4f}, expected 1")
+        return self
+
+
 def language_values(records: Iterable[Record]) -> dict[str, dict[str, float]]:
     """Return metric -> language -> value (0 to 1), directions of retrieval averaged within a language.
 
@@ -118,7 +146,10 @@ def zero_shot_mean(records: Iterable[Record], source_language: str) -> dict[str,
 
 
 class Scores(_Model):
-    """All scores of one module in one task with one seed: the content of a `scores.json`."""
+    """All scores of one module in one task with one seed: the content of a `scores.json`.
+
+    `attention` is there only for a module with a fusion.
+    """
 
     format: Literal[1] = FORMAT
     task: str = Field(min_length=1)
@@ -136,6 +167,7 @@ class Scores(_Model):
     versions: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(ge=0)
     peak_memory_bytes: int | None = Field(default=None, ge=0)
+    attention: list[Attention] | None = None
     _origin: str | None = PrivateAttr(default=None)
 
     @property
@@ -164,6 +196,7 @@ class Scores(_Model):
         source_language: str = "en",
         train_from: str | None = None,
         options: Mapping[str, Option] | None = None,
+        attention: Sequence[Attention] | None = None,
     ) -> Self:
         """Return scores with `partial` and `zero_shot_mean` computed from the records."""
         return cls(
@@ -182,6 +215,7 @@ class Scores(_Model):
             versions=dict(versions),
             seconds=seconds,
             peak_memory_bytes=peak_memory_bytes,
+            attention=list(attention) if attention else None,
         )
 
     @property
@@ -231,7 +265,8 @@ class Scores(_Model):
         beside = path.with_name(f"{path.stem}.predictions.jsonl")
         if predictions is not None:
             write_whole(beside, (_dumps(row) + "\n" for row in predictions))
-        write_whole(path, [_dumps(self.model_dump(mode="json"), indent=2) + "\n"])
+        content = self.model_dump(mode="json", exclude={"attention"} if self.attention is None else None)
+        write_whole(path, [_dumps(content, indent=2) + "\n"])
         if predictions is None:
             beside.unlink(missing_ok=True)
         self._origin = str(path)  # a report finds the predictions beside it
@@ -324,7 +359,7 @@ def _describe(error: ValidationError) -> str:
         field += f"[{step}]" if isinstance(step, int) else f".{step}" if field else str(step)
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = {name for model in (Scores, Record, BaseInfo, ModuleInfo) for name in model.model_fields}
+        known = {name for model in (Scores, Record, BaseInfo, ModuleInfo, Attention) for name in model.model_fields}
         return f"field '{field}' is not known.{did_you_mean(str(first['loc'][-1]), known)}{more}"
     if first["type"] == "missing":
         return f"field '{field}' is missing.{more}"

@@ -25,13 +25,14 @@ from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
 from ..errors import CompositionError, TaskError, UsageError, did_you_mean
 from ..modules import Head
+from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
 from ..ragged import pack
 from ..tasks.base import Task
 from .metrics import get_metric
 from .predict import gold_answers, predict
 from .retrieval import mean_pool, nearest
-from .scores import BaseInfo, ModuleInfo, Record, Scores
+from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
 _RETRIEVAL_DEPTH = 14 / 24
@@ -101,6 +102,7 @@ def evaluate(
     runner = get_engine(engine)(on, subject.parts if subject else (), None)
     records: list[Record] = []
     rows: list[dict[str, Any]] = []
+    attention: list[Attention] = []
     head = None
     if task.kind == "retrieve":
         layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
@@ -116,11 +118,13 @@ def evaluate(
         loaded = source.load(task, split, language, on_bad_row=on_bad_row)
         say(f"{language}: {warning}" for warning in loaded.warnings)
         examples = loaded.examples[:limit]
-        if head is None:
-            assert layer is not None
-            found = _retrieve(runner, on, task, examples, split, language, layer, center, tokens_per_batch)
-        else:
-            found = _score(runner, head, on, task, examples, split, language, tokens_per_batch)
+        with recording() as seen:
+            if head is None:
+                assert layer is not None
+                found = _retrieve(runner, on, task, examples, split, language, layer, center, tokens_per_batch)
+            else:
+                found = _score(runner, head, on, task, examples, split, language, tokens_per_batch)
+        attention += [Attention.model_validate({"language": language} | _listed(one)) for one in seen.means()]
         records += found[0]
         rows += found[1]
         if loaded.dropped:
@@ -139,10 +143,15 @@ def evaluate(
         source_language=task.source_language,
         train_from=origin,
         options=options,
+        attention=attention,
     )
     if out is not None:
         scores.save(out, rows)
     return scores
+
+
+def _listed(shares: Shares) -> dict[str, Any]:
+    return vars(shares) | {"weights": [round(weight, 6) for weight in shares.weights]}
 
 
 def score_source(
@@ -220,10 +229,9 @@ def _retrieve(
     center: bool,
     tokens_per_batch: int,
 ) -> tuple[list[Record], list[dict[str, Any]]]:
-    sides = {
-        language: embed(engine, on, [e.text for e in examples], layer, tokens_per_batch, task.max_length),
-        "en": embed(engine, on, [e.english for e in examples], layer, tokens_per_batch, task.max_length),
-    }
+    sides = {language: embed(engine, on, [e.text for e in examples], layer, tokens_per_batch, task.max_length)}
+    with recording():  # apart: what is recorded of a language is of its own texts
+        sides["en"] = embed(engine, on, [e.english for e in examples], layer, tokens_per_batch, task.max_length)
     ids = [example.id for example in examples]
     records, rows = [], []
     for query, index in ((language, "en"), ("en", language)):

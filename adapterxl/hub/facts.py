@@ -11,7 +11,7 @@ from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
 
-_KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter"}
+_KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter", "fusion": "fusion"}
 _HUB = re.compile(r"hub dataset (\S+) \(")
 _DIGITS = 12  # of a digest, where the whole one stands elsewhere
 _FEW = 200  # examples below which a difference of some points may be chance
@@ -75,7 +75,12 @@ def lineage(manifest: Manifest) -> Markdown:
     if not manifest.composition:
         return Markdown("Trained on the plain backbone: there was no intermediate task.")
     digest = f" (module digest {code(str(started)[:_DIGITS])})" if started else ""
-    return Markdown(f"Trained on top of {code(manifest.composition)}{digest}, which stayed frozen and is part of it.")
+    kept = (
+        "whose members stayed frozen and are part of it"
+        if manifest.training.get("fusion")
+        else ("which stayed frozen and is part of it")
+    )
+    return Markdown(f"Trained on top of {code(manifest.composition)}{digest}, {kept}.")
 
 
 def parts(manifest: Manifest, module: TaskModule) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import SITES, Part
 from .bottleneck import VARIANTS, Bottleneck, BottleneckPart
 from .dora import DoRA, DoRAPart
+from .fusion import FUSIONS, FusionPart
 from .heads import Head, make_head
 from .ia3 import IA3Part
 from .lora import LoRA, LoRAPart
@@ -14,6 +15,7 @@ Method = LoRA | Bottleneck
 METHODS: dict[str, type[LoRA] | type[Bottleneck]] = {cls.method: cls for cls in (LoRA, RsLoRA, DoRA, Bottleneck)}
 
 __all__ = [
+    "FUSIONS",
     "METHODS",
     "SITES",
     "VARIANTS",
@@ -21,6 +23,7 @@ __all__ = [
     "BottleneckPart",
     "DoRA",
     "DoRAPart",
+    "FusionPart",
     "Head",
     "IA3Part",
     "LoRA",

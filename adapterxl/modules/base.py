@@ -33,9 +33,11 @@ class Part(nn.Module):
         trained_on: Digests of the parts that were in place, frozen, when this one was trained, in order.
         made_of: For a part that an operator made and nothing trained: the operator, its options, the digests of the
             members' parts, and the energy that a lower rank lost at each site; None for others.
+        keys: Where it acts: (layer, site), or (layer, place) for what acts after a block.
     """
 
     made_of: Mapping[str, Any] | None = None
+    keys: tuple[tuple[int, str], ...]
     kind: ClassVar[str]
 
     def __init__(self, name: str, task: str = "", trained_on: tuple[str, ...] = ()) -> None:
@@ -68,6 +70,11 @@ class Part(nn.Module):
     def layers(self) -> tuple[int, ...]:
         """Layers in which this part acts, ascending."""
         raise NotImplementedError
+
+    @property
+    def learns_from(self) -> int:
+        """The lowest layer with weights that a training of it changes."""
+        return self.layers[0]
 
     def settings(self) -> dict[str, Any]:
         """Everything but the tensors that is needed to build this part again, as JSON values."""

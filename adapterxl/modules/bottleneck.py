@@ -126,16 +126,22 @@ class BottleneckPart(Part):
     def adapt(self, layer: int, place: str, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
         if (layer, place) not in self.keys:
             return z
+        up = self.up(layer, place, self.source(z, residual, norm))
+        return z + dropout(up, self.dropout_p, self.training)
+
+    def source(self, z: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
+        """What the variant's small network takes as its input, shape (tokens, hidden)."""
+        if self.variant == "seq_bn":
+            normalised: Tensor = norm(z + residual)
+            return normalised
+        return residual if self.variant == "par_bn" else z
+
+    def up(self, layer: int, place: str, u: Tensor) -> Tensor:
+        """The small network alone, f(u), without residual and dropout; only where it acts."""
         down_w, down_b, up_w, up_b = (self.weights[_flat((layer, place), weight)] for weight in _WEIGHTS)
         variant = VARIANTS[self.variant]
-        if self.variant == "seq_bn":
-            u = norm(z + residual)
-        else:
-            u = residual if self.variant == "par_bn" else z
         up = linear(_ACTIVATIONS[variant.activation](linear(u, down_w, down_b)), up_w, up_b)
-        if variant.scaling != 1.0:
-            up = up * variant.scaling
-        return z + dropout(up, self.dropout_p, self.training)
+        return up if variant.scaling == 1.0 else up * variant.scaling
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ class DoRAPart(LoRAPart):
             a, b = self.a[flat_name(key)], self.b[flat_name(key)] * self.scales[key]
             crossed = _columns_through(self._below[key], key, self._weights(layer, site).to(a.dtype) @ a.t(), a)
             square = self._square[key] + 2 * (crossed * b).sum(1) + ((b @ (a @ a.t())) * b).sum(1)
-            return square.clamp(min=0).sqrt()
+            return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()  # a row of zeros stays zero, not NaN
 
     def add(self, layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
         found = self.factors(layer, site)

@@ -12,6 +12,7 @@ from .expression import (
     add,
     average,
     dare,
+    fuse,
     merge,
     parse,
     prune,
@@ -21,6 +22,6 @@ from .expression import (
 )  # fmt: skip
 
 __all__ = [
-    "OPERATORS", "Expression", "Leaf", "Member", "Operator", "add", "average", "compose", "dare", "merge", "parse",
-    "prune", "stack", "svd", "ties",
+    "OPERATORS", "Expression", "Leaf", "Member", "Operator", "add", "average", "compose", "dare", "fuse", "merge",
+    "parse", "prune", "stack", "svd", "ties",
 ]  # fmt: skip

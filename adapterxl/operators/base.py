@@ -59,6 +59,8 @@ class Operator:
         refuses: Operators whose results cannot be its members -> why, and what to write instead.
         most: Most members it takes; no limit when None.
         keeps_parts: Whether the members' parts are in the result as they are.
+        least: Fewest members it takes.
+        together: Raises CompositionError when members (those that are known) and options do not fit together.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Operator:
     refuses: Mapping[str, str] = field(default_factory=dict)
     most: int | None = None
     keeps_parts: bool = False
+    least: int = 1
+    together: Callable[[Sequence[TaskModule], Mapping[str, Any]], None] | None = None
 
     def settle(self, given: Mapping[str, Value], members: int) -> tuple[tuple[str, Value], ...]:
         """The given options checked, in the operator's order, without those that say the default.

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..artifacts.module import TaskModule, check_name
 from ..artifacts.reading import load
 from ..errors import CompositionError, did_you_mean
+from ..modules.fusion import FusionPart
 from .expression import OPERATORS, Expression, Leaf, Member, as_member
 
 
@@ -17,6 +18,7 @@ def compose(
     strict: bool = False,
     known: Mapping[str, TaskModule | Path] | None = None,
     name: str | None = None,
+    untrained: bool = False,
 ) -> TaskModule:
     """The module that an expression stands for. A single name or folder gives that module as it is.
 
@@ -27,6 +29,7 @@ def compose(
         strict: Refuse modules that follow others than those they were trained on.
         known: Modules or folders that names in the expression stand for, before folders are looked for.
         name: Name of the result; the operator's name by default.
+        untrained: Allow a fusion that is yet to be trained; only training can use one.
 
     Raises:
         CompositionError: If a member is missing, was trained on another backbone, or cannot take part.
@@ -36,7 +39,7 @@ def compose(
     member = as_member(expression)
     if isinstance(member, Leaf):
         return _leaf(member, known or {})
-    members = [compose(inner, strict=strict, known=known) for inner in member.members]
+    members = [compose(inner, strict=strict, known=known, untrained=True) for inner in member.members]
     base = members[0].base
     for other in members[1:]:
         if other.base["fingerprint"] != base["fingerprint"]:
@@ -48,7 +51,14 @@ def compose(
     operator = OPERATORS[member.operator]
     for one in members:
         operator.check(one)
+    if operator.together is not None:
+        operator.together(members, dict(member.options))
     made = operator.combine(members, dict(member.options))
+    if not untrained and any(isinstance(part, FusionPart) and not part.trained for part in made.parts):
+        raise CompositionError(
+            f"{member} has not been trained, so it has no weights yet. Train it on the target task: "
+            f"adapterxl train TASK --start '{member}' --method none."
+        )
     if strict and made.order:
         raise CompositionError(f"{member}: {made.order[0]} Compose in the order of training, or without --strict.")
     notes = [*made.order, *made.notes]

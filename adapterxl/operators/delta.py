@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError
-from ..modules import LoRAPart
+from ..modules import FusionPart, LoRAPart
 from .base import Combined, Option, is_number, refuse_empty
 from .merge import NO_FUSION
 
@@ -54,6 +54,8 @@ WEIGHTS = Option(
 def check(member: TaskModule) -> None:
     """Refuse members that change more than weight matrices by low-rank additions."""
     for part in member.parts:
+        if isinstance(part, FusionPart):
+            raise CompositionError(f"'{member.name}' holds a fusion, which is no weight matrix: {NO_FUSION}.")
         if not isinstance(part, LoRAPart):
             raise CompositionError(
                 f"'{member.name}' has a {part.kind} part, which is no change of a weight matrix. "

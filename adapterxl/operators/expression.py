@@ -14,6 +14,7 @@ from ..errors import CompositionError, did_you_mean
 from . import add as _add
 from . import average as _average
 from . import dare as _dare
+from . import fuse as _fuse
 from . import merge as _merge
 from . import prune as _prune
 from . import stack as _stack
@@ -22,7 +23,8 @@ from . import ties as _ties
 from .base import Operator, Value, show
 
 OPERATORS: dict[str, Operator] = {
-    module.OPERATOR.name: module.OPERATOR for module in (_merge, _stack, _average, _add, _svd, _ties, _dare, _prune)
+    module.OPERATOR.name: module.OPERATOR
+    for module in (_merge, _stack, _fuse, _average, _add, _svd, _ties, _dare, _prune)
 }
 
 _TOKEN = re.compile(
@@ -75,12 +77,20 @@ class Expression:
                 f"{self.operator} takes {operator.most} member, found {len(self.members)}. Combine them first, such as "
                 f"{self.operator}(merge({', '.join(map(str, self.members))}))."
             )
+        if len(self.members) < operator.least:
+            raise CompositionError(
+                f"{self.operator} takes at least {operator.least} members, found {len(self.members)}. Use a single "
+                "module as it is."
+            )
         for inner in (member.operator for member in self.members if isinstance(member, Expression)):
             if inner in operator.refuses:
                 raise CompositionError(f"{inner} cannot be a member of {self.operator}: {operator.refuses[inner]}.")
         object.__setattr__(self, "options", operator.settle(dict(self.options), len(self.members)))
         for module in _modules(self.members):
             operator.check(module)
+        if operator.together is not None:
+            known = [m.module for m in self.members if isinstance(m, Leaf) and m.module is not None]
+            operator.together(known, dict(self.options))
 
     def __str__(self) -> str:
         return self.text(str(member) for member in self.members)
@@ -111,6 +121,11 @@ def merge(*members: Member) -> Expression:
 def stack(*members: Member) -> Expression:
     """Modules on top of each other; see operators/stack.py."""
     return _made("stack", members)
+
+
+def fuse(*members: Member, kind: str | None = None, rank: int | None = None) -> Expression:
+    """A trained attention over modules; see operators/fuse.py."""
+    return _made("fuse", members, kind=kind, rank=rank)
 
 
 def average(*members: Member, weights: Sequence[float] | None = None) -> Expression:

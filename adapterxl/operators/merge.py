@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError
-from ..modules import IA3Part, LoRAPart
+from ..modules import FusionPart, IA3Part, LoRAPart
 from .base import Operator, sequence
 
 NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the fusion last: stack(..., fuse(...))"
@@ -18,6 +18,8 @@ NO_FUSION = "the attention of a fusion has no place in a weight matrix. Put the 
 def check(member: TaskModule) -> None:
     """Refuse what has no place in a weight matrix."""
     for part in member.parts:
+        if isinstance(part, FusionPart):
+            raise CompositionError(f"'{member.name}' holds a fusion, which cannot be merged: {NO_FUSION}.")
         if not isinstance(part, LoRAPart | IA3Part):
             raise CompositionError(
                 f"A {part.kind} module cannot be merged: its nonlinearity has no place in a weight matrix. "

@@ -9,7 +9,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from adapterxl.report import facts, formats
+from adapterxl.report import attention, facts, formats
 from adapterxl.report.marks import mark
 from adapterxl.report.model import Row, Section
 from adapterxl.report.notes import notes, uncertainty
@@ -37,10 +37,12 @@ def render(found: Sequence[Section], title: str | None = None) -> str:
         span=formats.span,
         breakable=_breakable,
         tint=_tint,
+        shade=_shade,
         short=facts.short,
     )
     environment.globals.update(
         mark=mark, notes=notes, uncertainty=uncertainty, picture=_picture, facts=facts.facts, spans=_language_spans,
+        attention=attention.shares,
     )  # fmt: skip
     return environment.get_template(TEMPLATE).render(
         title=title or f"Zero-shot transfer: {formats.listed(tasks)}",
@@ -79,6 +81,11 @@ def _breakable(text: str) -> Markup:
     for sign in ("(", ",", "_", "/"):
         result = result.replace(sign, Markup(sign + "<wbr>"))
     return result
+
+
+def _shade(share: float) -> str:
+    """Return the colour of a share of attention: from nothing to a blue on which black text stays readable."""
+    return f"rgba(0, 114, 178, {0.5 * share:.2f})"
 
 
 def _tint(cell: Estimate | None) -> str:

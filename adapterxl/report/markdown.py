@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from adapterxl.evaluation.scores import Scores
+from adapterxl.report.attention import shares
 from adapterxl.report.facts import Module, Part, data_digests, facts, modules, parts, short, versions
 from adapterxl.report.formats import interval, listed, percent, points, span, verdict
 from adapterxl.report.model import Group, Section
@@ -39,6 +40,18 @@ def render(found: Sequence[Section], title: str | None = None) -> str:
         lines += ["", f"## {text(section.task)}", "", _pairs(facts(section))]
         for group in section.groups:
             lines += _group(section, group)
+        for table in shares(section):
+            lines += [
+                "",
+                f"Attention of the fusion in {text(table.column.label)}, mean share in %, seeds: {table.seeds}.",
+            ]
+            lines += _table(
+                ["by", *table.members],
+                (
+                    [f"{heading} {label}", *("-" if cell is None else f"{cell:.1%}"[:-1] for cell in cells)]
+                    for heading, label, cells in table.rows
+                ),
+            )
         lines += _modules(modules(section))
         lines += ["", *(f"- {text(note)}" for note in notes(section)), "", text(uncertainty(section))]
     lines += _parts(parts(found))

@@ -8,6 +8,7 @@ from pathlib import Path
 from adapterxl.errors import UsageError
 from adapterxl.evaluation.scores import Scores, write_whole
 from adapterxl.report import html, markdown
+from adapterxl.report.attention import shares_csv
 from adapterxl.report.listing import records_csv, results_csv
 from adapterxl.report.model import Section
 from adapterxl.report.overview import overviews
@@ -17,7 +18,8 @@ _FORMS = {".html": html.render, ".htm": html.render, ".md": markdown.render}
 
 
 def report(scores: Sequence[Scores | str | Path], out: str | Path, title: str | None = None) -> Path:
-    """Write a report, and its numbers beside it: ``<stem>.csv`` and, as measured, ``<stem>.records.csv``.
+    """Write a report, and its numbers beside it: ``<stem>.csv`` and, as measured, ``<stem>.records.csv``;
+    of fusions also ``<stem>.attention.csv``.
 
     Args:
         scores: Files written by `evaluate`, or `Scores` themselves. Intervals over test examples need the
@@ -50,5 +52,7 @@ def write(found: Sequence[Section], out: Path, title: str | None = None) -> Path
     text = _FORMS[out.suffix](found, title)
     write_whole(out.with_suffix(".csv"), [results_csv(found, overviews(found))])
     write_whole(out.with_suffix(".records.csv"), [records_csv(found)])
+    if listened := shares_csv(found):
+        write_whole(out.with_suffix(".attention.csv"), [listened])
     write_whole(out, [text])
     return out

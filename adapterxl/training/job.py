@@ -20,7 +20,7 @@ from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import get_engine
 from ..errors import TaskError, UsageError, did_you_mean
-from ..modules import Head, Method, Part, make_head
+from ..modules import FUSIONS, FusionPart, Head, Method, Part, make_head
 from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
@@ -50,16 +50,45 @@ class Job:
     name: str
 
     @property
+    def fusions(self) -> list[FusionPart]:
+        """The fusions of the starting point that this training trains."""
+        parts = self.start.parts if self.start else ()
+        return [part for part in parts if isinstance(part, FusionPart) and not part.trained]
+
+    @property
     def rate(self) -> float:
-        base = HEAD_LR if self.method is None else self.method.base_lr
-        return self.settings.rate(base, self.on.hidden)
+        """The highest learning rate: of all that learns beside the head, the smallest."""
+        rates = [FUSIONS[part.variant].base_lr for part in self.fusions]
+        rates += [] if self.method is None else [self.method.base_lr]
+        return self.settings.rate(min(rates, default=HEAD_LR), self.on.hidden)
+
+    @property
+    def trains(self) -> str:
+        """What is trained beside the head, in a word: the method, "fusion", or "none"."""
+        return self.method.method if self.method else "fusion" if self.fusions else "none"
+
+    def start_parts(self) -> tuple[Part, ...]:
+        """The parts to train on top of; fusions that are to be trained at their seeded initial values.
+
+        The library's dropout of AdapterFusion is that of the backbone's own attention; so is ours.
+        """
+        parts: list[Part] = list(self.start.parts) if self.start else []
+        rate = self.on.config.attention_probs_dropout_prob
+        for index, part in enumerate(parts):
+            if isinstance(part, FusionPart) and not part.trained:
+                generator = torch.Generator().manual_seed(self.settings.seed + 2 + index)
+                parts[index] = part.begun(self.on, generator, self._dtype, rate)
+        return tuple(parts)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.on.dtype == torch.float64 else torch.float32
 
     def new_part(self) -> Part | None:
         """The part to be trained, at its seeded initial values."""
         if self.method is None:
             return None
-        dtype = torch.float64 if self.on.dtype == torch.float64 else torch.float32
-        part = self.method.build(self.name, self.on, torch.Generator().manual_seed(self.settings.seed), dtype)
+        part = self.method.build(self.name, self.on, torch.Generator().manual_seed(self.settings.seed), self._dtype)
         part.task = self.trained_from.name
         part.trained_on = tuple(earlier.digest() for earlier in self.start.parts) if self.start else ()
         return part
@@ -114,7 +143,7 @@ def prepare_job(
     if found.kind == "retrieve":
         raise TaskError(f"{found.name} is a retrieval task: it is evaluated, not trained.")
     name = check_name(name or found.name)
-    before = compose(start) if start is not None else None
+    before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
     trained_from, source = _training_task(found, source, train_from, data)
     splits = source.splits(trained_from)

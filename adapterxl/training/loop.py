@@ -140,7 +140,9 @@ class Loop:
             batch = collate(self.kind, [self.items[i] for i in self.batches[micro]], self.device)
             with self.accelerator.autocast():
                 scores = head_scores(self.engine, self.head, batch, training=True)
-                loss = row_losses(self.kind, scores, batch.ragged, batch.targets) / accumulation
+                loss = row_losses(self.kind, scores, batch.ragged, batch.targets)
+                penalty = self.engine.penalty()
+                loss = (loss if penalty is None else loss + penalty) / accumulation
             total += float(loss.detach())
             if not math.isfinite(total):
                 raise self._not_finite("loss", total)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backbone import Backbone
 from ..data.prepare import Prepared
-from ..modules import Head, Part
+from ..modules import FusionPart, Head, Part
 from .loop import Batches, count_steps
 from .settings import Settings
 
@@ -60,14 +60,16 @@ def estimate(
     steps = count_steps(batches, settings)
     share = batches.epochs_before(steps * settings.accumulation)
     batch = round(len(lengths) / len(batches.epoch(0)))
-    lowest = part.layers[0] if part is not None else on.layers
+    fusions = [one for one in frozen if isinstance(one, FusionPart) and not one.trained]
+    lowest = min((one.learns_from for one in (*fusions, *(() if part is None else (part,)))), default=on.layers)
     flops = share * forward_flops(on, tokens, squares) * (1 + (on.layers - lowest) / on.layers)
     new = 0 if part is None else part.size()
+    fused = sum(p.numel() for one in fusions for p in one.learnable().values())
     head_size = sum(p.numel() for p in head.parameters())
     # Kept for the backward pass per token and layer: about 10 vectors of the hidden size and 2 of the inner one.
     kept = mean * batch * (on.layers - lowest) * (10 * on.hidden + 2 * on.intermediate) * on.dtype.itemsize
     weights = sum(p.numel() * p.element_size() for p in on.model.parameters())
-    memory = weights + kept + 16 * (new + head_size)
+    memory = weights + kept + 16 * (new + fused + head_size)
     cores = os.cpu_count() or 1
     speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
     lines = (
@@ -79,7 +81,10 @@ def estimate(
         ("dev rows", f"{dev:,}"),
         ("on top of", ", ".join(p.name for p in frozen) or "nothing"),
         ("steps", f"{steps:,} of about {batch} rows, learning rate up to {rate:g}, engine {engine}"),
-        ("trained weights", f"{new:,} in the module, {head_size:,} in the head"),
+        (
+            "trained weights",
+            f"{new:,} in the module, {f'{fused:,} in the fusion, ' if fusions else ''}{head_size:,} in the head",
+        ),
         ("module on disk", _bytes(4 * (new + head_size + sum(p.size() for p in frozen)))),
         ("compute", f"about {flops / 1e12:,.2f} TFLOPs"),
         ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),

@@ -21,7 +21,7 @@ from ..data.source import OnBadRow
 from ..engines import Engine, get_engine
 from ..errors import TrainingError, UsageError
 from ..evaluation.zero_shot import score_source
-from ..modules import Head, Method
+from ..modules import FusionPart, Head, Method, Part
 from ..operators import Member
 from .job import Job, prepare_job, short_name
 from .loop import Loop
@@ -54,7 +54,8 @@ def train(
         task: Task name, Task, or the path of a user's own `my_task.yaml`. For several, one module each is trained
             in turn, and a dict by task name comes back; `out` then holds one folder for each.
         method: LoRA or Bottleneck settings; None trains the head alone.
-        start: Composition, module or folder to train on top of; it stays frozen and becomes part of the result.
+        start: Composition, module or folder to train on top of; it stays frozen and becomes part of the result. Of a
+            `fuse` that was not trained before, the attention is trained too; its members stay frozen.
         train_from: Another task's training rows stand in (same kind and labels).
         limit: This many training rows, a sample by seed.
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
@@ -138,18 +139,19 @@ def plan(
     part, head = job.new_part(), job.new_head()
     lengths = [item.tokens for item in job.rows.items]
     return estimate(
-        job.on, part, head, job.start.parts if job.start else (), job.rows, lengths, job.settings,
+        job.on, part, head, job.start_parts(), job.rows, lengths, job.settings,
         task=job.task.name, origin="; ".join(job.origin), rate=job.rate, engine=job.engine, dev=len(job.dev),
     )  # fmt: skip
 
 
 def _fit(job: Job, folder: Path | None, resume: bool, progress: bool) -> tuple[TaskModule, dict[str, Any]]:
     on, settings = job.on, job.settings
-    frozen = job.start.parts if job.start else ()
+    frozen = job.start_parts()
     part = job.new_part()
     engine = get_engine(job.engine)(on, frozen, part)
     head = job.new_head().to(on.device)
-    expected = 0 if part is None else sum(p.numel() for p in part.parameters())
+    own = [p for one in frozen if isinstance(one, FusionPart) and not one.trained for p in one.learnable().values()]
+    expected = sum(p.numel() for p in (*own, *(() if part is None else part.parameters())))
     learning = sum(p.numel() for p in engine.parameters().values())
     if learning != expected:
         raise TrainingError(f"The {job.engine} engine would train {learning:,} weights, expected {expected:,}.")
@@ -175,10 +177,11 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
     trained = sum(p.numel() for p in engine.parameters().values()) + sum(p.numel() for p in head.parameters())
     first = job.rows.examples[0]
     training = {
-        "method": job.method.method if job.method else "none",
+        "method": job.trains,
         "options": {}
         if job.method is None
         else {k: v for k, v in vars(job.method).items() if v is not None and v != {}},
+        **({"fusion": [_fusion_options(part) for part in job.fusions]} if job.fusions else {}),
         "engine": job.engine,
         "dtype": job.on.dtype_name,
         "parameters": trained,
@@ -198,12 +201,11 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         **figures,
     }
     start = job.start
-    parts = (*(start.parts if start else ()), *([exported] if exported is not None else []))
     return TaskModule(
         name=job.name,
         task=job.trained_from.name,
         kind=job.task.kind,
-        parts=parts,
+        parts=_parts(job, engine, exported),
         head=state,
         base=job.on.describe(),
         operator="train",
@@ -212,6 +214,23 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         notes=start.notes if start else (),
         backbone=job.on,
     )
+
+
+def _parts(job: Job, engine: Engine, exported: Part | None) -> tuple[Part, ...]:
+    """The parts below, with the fusions that were trained in their places, then the new part."""
+    parts: list[Part] = list(job.start.parts) if job.start else []
+    for index, fusion in sorted(engine.fusions().items()):
+        fusion.name, fusion.task = f"{job.name[:57]}-fusion", job.trained_from.name
+        fusion.trained_on = tuple(part.digest() for part in parts[:index])
+        parts[index] = fusion
+    if exported is not None:
+        exported.trained_on = tuple(part.digest() for part in parts)
+        parts.append(exported)
+    return tuple(parts)
+
+
+def _fusion_options(part: FusionPart) -> dict[str, Any]:
+    return {"kind": part.variant, "members": part.labels} | ({"rank": part.rank} if part.rank else {})
 
 
 def _finished(out: Path, resume: bool, overwrite: bool) -> bool:

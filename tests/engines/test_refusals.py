@@ -104,7 +104,7 @@ def test_a_lora_that_differs_by_layer_is_refused_since_adapters_has_one_setting_
     plain = random_part(LoRA(rank=2, sites=("query", "value"), layers=(0, 1)), on, 1)
     extra = random_part(LoRA(**({"rank": 2, "sites": ("query", "value")} | other), layers=(2,)), on, 2)
     both = concatenate([frozen(plain), frozen(extra)], "both")  # type: ignore[list-item]
-    with pytest.raises(EngineError, match="one rank and one choice of sites for all layers"):
+    with pytest.raises(EngineError, match="one rank, alpha and choice of sites for all layers"):
         get_engine("adapters")(on, [], both)
     assert isinstance(adapters.LoRAConfig().r, int)
 

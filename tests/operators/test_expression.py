@@ -28,6 +28,7 @@ def option_values(members: int) -> dict[str, st.SearchStrategy[Value]]:
         "rank": st.integers(1, 300),
         "density": st.one_of(st.just(1), st.just(0.2), st.floats(1e-3, 1)),
         "seed": st.integers(0, 2**40),
+        "kind": st.sampled_from(["lowrank", "adapterfusion"]),
     }
 
 
@@ -36,7 +37,7 @@ def compositions(draw: st.DrawFn, inner: st.SearchStrategy[Expression | Leaf]) -
     """An operator over members that it takes, with some of its options."""
     operator = OPERATORS[draw(st.sampled_from(sorted(OPERATORS)))]
     allowed = inner.filter(lambda member: isinstance(member, Leaf) or member.operator not in operator.refuses)
-    members = draw(st.lists(allowed, min_size=1, max_size=min(4, operator.most or 4)))
+    members = draw(st.lists(allowed, min_size=operator.least, max_size=min(4, operator.most or 4)))
     values = option_values(len(members))
     given = {o.name: draw(values[o.name]) for o in operator.options if draw(st.booleans())}
     return Expression(operator.name, tuple(members), tuple(given.items()))
