@@ -160,9 +160,10 @@ def inside_notes(members: Sequence[TaskModule]) -> tuple[str, ...]:
 def order_notes(parts: Sequence[Part]) -> tuple[str, ...]:
     """One sentence for each part that was trained in other company than it now has before it."""
     notes = []
-    names = {part.digest(): part.name for part in parts}
+    digests = tuple(part.digest() for part in parts)  # once each: it reads all weights
+    names = {digest: part.name for digest, part in zip(digests, parts, strict=True)}
     for position, part in enumerate(parts):
-        before = tuple(earlier.digest() for earlier in parts[:position])
+        before = digests[:position]
         if part.made_of is None and before != part.trained_on:  # what operators made was trained on nothing
             was = ", ".join(names.get(digest, digest[:12]) for digest in part.trained_on) or "the plain backbone"
             now = ", ".join(names[digest] for digest in before) or "the plain backbone"
