@@ -60,7 +60,7 @@ def config(part: BottleneckPart, name: str, base: Mapping[str, Any]) -> dict[str
             "phm_layer": False,
             "stochastic_depth": 0.0,
         }
-    } | _common(name, base)
+    } | described(name, base)
 
 
 def tensors(part: BottleneckPart, name: str, model_type: str) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def head_config(kind: str, labels: Sequence[str], name: str, base: Mapping[str, 
         fields |= {"use_pooler": False, "bias": True}
     names = labels or [f"LABEL_{i}" for i in range(2)]
     fields["label2id"] = {label: index for index, label in enumerate(names)}
-    return {"config": fields} | _common(name, base)
+    return {"config": fields} | described(name, base)
 
 
 def head_key(name: str, kind: str, head_name: str) -> str:
@@ -137,7 +137,8 @@ def setup(names: Sequence[str], head_name: str | None) -> dict[str, Any]:
     }
 
 
-def _common(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+def described(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What every file of the library says of the backbone and of itself."""
     return {
         "hidden_size": base["hidden_size"],
         "model_class": _CLASSES[base["model_type"]],
