@@ -41,7 +41,10 @@ def convert(folder: str | Path, out: str | Path) -> list[str]:
     store.check_target(out, overwrite=False)
     names = sorted(
         path.relative_to(folder).as_posix()
-        for path in (*folder.iterdir(), *(below for each in folder.iterdir() if each.is_dir() for below in each.iterdir()))
+        for path in (
+            *folder.iterdir(),
+            *(below for each in folder.iterdir() if each.is_dir() for below in each.iterdir()),
+        )
         if path.name in (*_WEIGHTS, *_WEIGHTS.values(), *_CONFIGS)
     )
     pickled = {name: _renamed(name) for name in names if Path(name).name in _WEIGHTS}

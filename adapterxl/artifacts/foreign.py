@@ -69,6 +69,7 @@ def import_folder(
         inside = adapterhub_layout.CONFIG if len(names) == 1 and source.has(adapterhub_layout.CONFIG) else ""
         config = source.fields(inside or f"{names[-1]}/{adapterhub_layout.CONFIG}").values
         said, revision, version = config.get("model_name"), None, config.get("version")
+    said = Path(said).name if isinstance(said, str) and said.startswith(("/", ".", "~")) else said  # no one's folders
     notes[:0] = [_base_note(said, revision, on, path, other_base),
                  "Written by another program: on top of which modules it was trained is not known."]  # fmt: skip
     head = for_task(head, chosen, notes)

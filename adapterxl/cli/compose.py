@@ -22,7 +22,8 @@ def compose(
         bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
     ] = False,
     head: Annotated[
-        str | None, typer.Option(metavar="MEMBER", help="The member whose head the result takes along; none by default.")
+        str | None,
+        typer.Option(metavar="MEMBER", help="The member whose head the result takes along; none by default."),
     ] = None,
     name: Annotated[str | None, typer.Option(show_default="the operator", help="Name of the result.")] = None,
     overwrite: opt.Overwrite = False,

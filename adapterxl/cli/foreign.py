@@ -13,7 +13,9 @@ from adapterxl.console import say
 
 
 def import_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that peft or adapters saved, as safetensors.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that peft or adapters saved, as safetensors.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the module.")],
     base: opt.Base = None,
     task: Annotated[
@@ -42,7 +44,9 @@ def import_folder(
 
 
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that peft or adapters saved, with .bin files.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that peft or adapters saved, with .bin files.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the copy.")],
 ) -> None:
     """Copy a folder with its pickled weights as safetensors; a separate process opens them, as tensors only."""
