@@ -11,8 +11,9 @@ import pytest
 import adapterxl
 
 PUBLIC = {
-    "AdapterXLError", "Backbone", "Bottleneck", "LoRA", "Scores", "Settings", "TaskModule", "__version__", "compose",
-    "evaluate", "load", "merge", "parse", "report", "stack", "train",
+    "AdapterXLError", "Backbone", "Bottleneck", "LoRA", "Scores", "Settings", "TaskModule", "__version__", "add",
+    "average", "compose", "dare", "evaluate", "import_folder", "load", "merge", "parse", "prune", "report", "stack", "svd",
+    "ties", "to_adapters", "to_peft", "train",
 }  # fmt: skip
 
 
