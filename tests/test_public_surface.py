@@ -12,8 +12,8 @@ import adapterxl
 
 PUBLIC = {
     "AdapterXLError", "Backbone", "Bottleneck", "LoRA", "Scores", "Settings", "TaskModule", "__version__", "add",
-    "average", "compose", "dare", "evaluate", "import_folder", "load", "merge", "parse", "prune", "report", "stack", "svd",
-    "ties", "to_adapters", "to_peft", "train",
+    "average", "compose", "dare", "evaluate", "import_folder", "load", "merge", "parse", "prune", "report", "stack",
+    "svd", "ties", "to_adapters", "to_peft", "train",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Copies of PEFT and AdapterHub folders with safetensors in place of pickles; a process of its own opens the pickles."""
+"""Copies of PEFT and AdapterHub folders with safetensors in place of pickles, which another process opens."""
 
 from __future__ import annotations
 

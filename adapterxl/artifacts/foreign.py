@@ -114,7 +114,7 @@ def _library(path: Path) -> str:
     if "config" in values and "hidden_size" in values:
         return "adapters"
     raise ArtifactError(
-        f"{path / peft_layout.CONFIG}: neither 'peft_type', as peft writes, nor 'config' and 'hidden_size', as adapters."
+        f"{path / peft_layout.CONFIG}: neither 'peft_type' as of peft, nor 'config' and 'hidden_size' as of adapters."
     )
 
 

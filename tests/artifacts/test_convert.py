@@ -55,7 +55,7 @@ def test_pickled_peft_folders_and_setups_are_converted(
     (tmp_path / "setup").mkdir()
     shutil.copytree(pickled[0], tmp_path / "setup" / "their")
     (tmp_path / "setup" / "adapter_setup.json").write_text(
-        '{"adapter_setup": {"type": "Stack", "children": [{"type": "single", "children": ["their"]}]}, "head_setup": null}'
+        '{"adapter_setup": {"type": "single", "children": ["their"]}, "head_setup": null}'
     )
     assert len(convert(tmp_path / "setup", tmp_path / "new-setup")) == 2
     assert difference(xlmr, import_folder(tmp_path / "new-setup", on=xlmr), pickled[1]) <= 1e-5

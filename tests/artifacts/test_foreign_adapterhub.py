@@ -1,4 +1,4 @@
-"""Folders that vanilla adapters wrote: what is imported answers as the library does, and nothing is skipped or guessed."""
+"""Folders that vanilla adapters wrote: what is imported answers as the library does; nothing is skipped or guessed."""
 
 from __future__ import annotations
 
@@ -163,8 +163,12 @@ def test_before_1_1_alpha_was_not_used_whatever_a_folder_says(
 
 def test_names_of_an_older_version_are_known(xlmr: Backbone, tmp_path: Path) -> None:
     folder, model = saved(xlmr, tmp_path / "theirs", "seq_bn")
-    edit_tensors(folder / WEIGHTS, lambda t: [t.update({k.replace(".adapters.", ".layer_text_task_adapters."): t.pop(k)})
-                                              for k in list(t)])  # fmt: skip
+
+    def rename(found: dict[str, torch.Tensor]) -> None:
+        for key in list(found):
+            found[key.replace(".adapters.", ".layer_text_task_adapters.")] = found.pop(key)
+
+    edit_tensors(folder / WEIGHTS, rename)
     assert difference(xlmr, import_folder(folder, on=xlmr), model) <= 1e-5
 
 
@@ -185,26 +189,39 @@ def theirs(tiny_xlmr: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 FIELDS: list[tuple[str, str, Any, str]] = [
-    *(("bn", field, value, f"config: {field}: found .*as seq_bn has it") for field, value in (
-        ("non_linearity", "gelu"), ("scaling", "learned"), ("scaling", 2.0), ("original_ln_before", False),
-        ("original_ln_after", False), ("residual_before_ln", False), ("adapter_residual_before_ln", True),
-        ("ln_before", True), ("ln_after", True), ("use_gating", True), ("inv_adapter", "nice"), ("phm_layer", True),
-        ("cross_adapter", True), ("output_adapter", False),
-    )),
-    ("bn", "mh_adapter", True, "non_linearity: found \"relu\", expected \"swish\""),
+    *(
+        ("bn", field, value, f"config: {field}: found .*as seq_bn has it")
+        for field, value in (
+            ("non_linearity", "gelu"),
+            ("scaling", "learned"),
+            ("scaling", 2.0),
+            ("original_ln_before", False),
+            ("original_ln_after", False),
+            ("residual_before_ln", False),
+            ("adapter_residual_before_ln", True),
+            ("ln_before", True),
+            ("ln_after", True),
+            ("use_gating", True),
+            ("inv_adapter", "nice"),
+            ("phm_layer", True),
+            ("cross_adapter", True),
+            ("output_adapter", False),
+        )
+    ),
+    ("bn", "mh_adapter", True, 'non_linearity: found "relu", expected "swish"'),
     ("bn", "is_parallel", True, "as par_bn has it"),
     ("bn", "reduction_factor", {"default": 4}, "reduction_factor: found .*one number for all layers"),
     ("bn", "reduction_factor", 0, "reduction_factor: found 0"),
     ("bn", "reduction_factor", 16, r"down.weight: found shape \(8, 32\), expected \(2, 32\)"),
     ("bn", "leave_out", [1], r"found layers \[0, 1, 2\], expected \[0, 2\]"),
     ("bn", "leave_out", [7], "expected a list of layers from 0 to 2"),
-    ("bn", "architecture", "prefix_tuning", "architecture: found \"prefix_tuning\""),
+    ("bn", "architecture", "prefix_tuning", 'architecture: found "prefix_tuning"'),
     ("bn", "new_thing", 3, "new_thing: found 3, which adapterxl does not know"),
     ("par", "scaling", 1.0, "expected 4.0, as par_bn has it"),
     ("lora", "use_dora", True, "computes DoRA wrongly"),
     ("lora", "use_gating", True, "use_gating: found true"),
     ("lora", "vera_d", 0.1, "vera_d: found 0.1"),
-    ("lora", "composition_mode", "mix", "composition_mode: found \"mix\""),
+    ("lora", "composition_mode", "mix", 'composition_mode: found "mix"'),
     ("lora", "r", 3, r"lora_A: found shape \(4, 32\), expected \(3, 32\)"),
     ("lora", "r", 10**9, "r: found 1000000000"),
     ("lora", "alpha", float("inf"), "Infinity is no number"),
@@ -213,7 +230,7 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("lora", "attn_matrices", r".*", "attn_matrices: found"),
     ("lora", "output_lora", False, "layer 1, ffn_down: its weights"),
     ("ia3", "alpha", 2, "no other scale here"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "field", "value", "said"), FIELDS, ids=lambda value: str(value)[:30])
@@ -229,40 +246,84 @@ def test_a_field_that_changes_the_computation_is_refused_by_name(
 
 
 FOLDERS: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("bn", lambda f: edit_json(f / CONFIG, hidden_size=768), "hidden_size: found 768, expected 32, as this backbone has"),
-    ("bn", lambda f: edit_json(f / CONFIG, model_type="bert"), "model_type: found \"bert\", expected xlm-roberta"),
-    ("bn", lambda f: edit_json(f / CONFIG, config="pfeiffer"), "config: found \"pfeiffer\", expected an object"),
-    ("bn", lambda f: edit_json(f / CONFIG, name="../../x"), "\"../../x\": expected a plain name"),
+    (
+        "bn",
+        lambda f: edit_json(f / CONFIG, hidden_size=768),
+        "hidden_size: found 768, expected 32, as this backbone has",
+    ),
+    ("bn", lambda f: edit_json(f / CONFIG, model_type="bert"), 'model_type: found "bert", expected xlm-roberta'),
+    ("bn", lambda f: edit_json(f / CONFIG, config="pfeiffer"), 'config: found "pfeiffer", expected an object'),
+    ("bn", lambda f: edit_json(f / CONFIG, name="../../x"), '"../../x": expected a plain name'),
     ("bn", lambda f: edit_json(f / CONFIG, name="other"), "no place in a bottleneck adapter named 'other'"),
     ("bn", lambda f: edit_json(f / CONFIG, config=...), "neither 'peft_type'"),
     ("bn", lambda f: edit_json(f / CONFIG, surprise=[1]), "surprise: found"),
     ("lora", lambda f: edit_json(f / CONFIG, version=...), "no version of the library is named"),
-    ("lora", lambda f: edit_json(f / CONFIG, version="3.2.1"), "found \"3.2.1\"\\), so its scale is unknown"),
+    ("lora", lambda f: edit_json(f / CONFIG, version="3.2.1"), 'found "3.2.1"\\), so its scale is unknown'),
     ("bn", lambda f: edit_json(f / "head_config.json", config={"head_type": "dependency_parsing"}), "head_type: found"),
-    ("bn", lambda f: edit_json(f / "head_config.json", config={"head_type": "classification", "layers": 1}),
-     "layers: found 1, expected 2"),
+    (
+        "bn",
+        lambda f: edit_json(f / "head_config.json", config={"head_type": "classification", "layers": 1}),
+        "layers: found 1, expected 2",
+    ),
     ("bn", lambda f: edit_json(f / "head_config.json", hidden_size=1), "hidden_size: found 1"),
-    ("bn", lambda f: edit_tensors(f / "model_head.safetensors", lambda t: t.update(more=torch.ones(1))), "tensor more has no"),
-    ("bn", lambda f: edit_tensors(f / "model_head.safetensors", lambda t: t.pop(first(t, "4.bias"))), "4.bias is missing"),
+    (
+        "bn",
+        lambda f: edit_tensors(f / "model_head.safetensors", lambda t: t.update(more=torch.ones(1))),
+        "tensor more has no",
+    ),
+    (
+        "bn",
+        lambda f: edit_tensors(f / "model_head.safetensors", lambda t: t.pop(first(t, "4.bias"))),
+        "4.bias is missing",
+    ),
     ("bn", lambda f: (f / "head_config.json").unlink(), "model_head.safetensors: belongs to nothing"),
-    ("bn", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.update({"roberta.embeddings.word_embeddings.weight":
-     torch.zeros(9, 32)})), "word_embeddings.weight has no place"),
-    ("bn", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.pop(first(t, "layer.1", "down"))), "missing or out of place"),
+    (
+        "bn",
+        lambda f: edit_tensors(
+            f / WEIGHTS, lambda t: t.update({"roberta.embeddings.word_embeddings.weight": torch.zeros(9, 32)})
+        ),
+        "word_embeddings.weight has no place",
+    ),
+    (
+        "bn",
+        lambda f: edit_tensors(f / WEIGHTS, lambda t: t.pop(first(t, "layer.1", "down"))),
+        "missing or out of place",
+    ),
     ("bn", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.clear()), "missing or out of place"),
-    ("bn", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.update({k.replace("layer.2", "layer.9"): t.pop(k)
-     for k in list(t) if "layer.2" in k})), r"found layers \[0, 1, 9\]"),
-    ("lora", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.pop(first(t, "layer.1", "query", "lora_A"))), "found lora_B alone"),
+    (
+        "bn",
+        lambda f: edit_tensors(
+            f / WEIGHTS,
+            lambda t: t.update({k.replace("layer.2", "layer.9"): t.pop(k) for k in list(t) if "layer.2" in k}),
+        ),
+        r"found layers \[0, 1, 9\]",
+    ),
+    (
+        "lora",
+        lambda f: edit_tensors(f / WEIGHTS, lambda t: t.pop(first(t, "layer.1", "query", "lora_A"))),
+        "found lora_B alone",
+    ),
     ("lora", lambda f: edit_tensors(f / WEIGHTS, lambda t: t.update(more=torch.ones(1))), "tensor more has no place"),
-    ("stack", lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "Stack", "children": []}), "expected a list"),
-    ("stack", lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "single", "children": ["../x"]}),
-     "expected a plain name"),
-    ("stack", lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "Stack", "children": ["low"]}),
-     "expected objects"),
+    (
+        "stack",
+        lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "Stack", "children": []}),
+        "expected a list",
+    ),
+    (
+        "stack",
+        lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "single", "children": ["../x"]}),
+        "expected a plain name",
+    ),
+    (
+        "stack",
+        lambda f: edit_json(f / "adapter_setup.json", adapter_setup={"type": "Stack", "children": ["low"]}),
+        "expected objects",
+    ),
     ("stack", lambda f: edit_json(f / "adapter_setup.json", head_setup=["low"]), "head_setup: found"),
     ("stack", lambda f: edit_json(f / "low" / CONFIG, name="top"), "no place in a bottleneck adapter named 'top'"),
     ("stack", lambda f: shutil.rmtree(f / "low"), "not found"),
     ("stack", lambda f: shutil.copy(f / "low" / WEIGHTS, f / "top" / "x.safetensors"), "belongs to nothing"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "edit", "said"), FOLDERS, ids=lambda value: str(value)[:40])

@@ -26,7 +26,10 @@ EVERY = ["query", "key", "value", "attention.output.dense", "intermediate.dense"
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "lora": (peft.LoraConfig, {"r": 4, "lora_alpha": 4, "target_modules": ["query", "value"]}),
     "scaled": (peft.LoraConfig, {"r": 4, "lora_alpha": 9, "target_modules": EVERY}),
-    "rslora": (peft.LoraConfig, {"r": 4, "lora_alpha": 3, "use_rslora": True, "target_modules": ["key", "output.dense"]}),
+    "rslora": (
+        peft.LoraConfig,
+        {"r": 4, "lora_alpha": 3, "use_rslora": True, "target_modules": ["key", "output.dense"]},
+    ),
     "dora": (peft.LoraConfig, {"r": 3, "lora_alpha": 5, "use_dora": True, "target_modules": EVERY}),
     "patterns": (
         peft.LoraConfig,
@@ -38,12 +41,18 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "alpha_pattern": {"layer.2.attention.self.query": 1, "query": 3},
         },
     ),
-    "layers": (peft.LoraConfig, {"target_modules": ["value"], "layers_to_transform": [0, 2], "layers_pattern": "layer"}),
+    "layers": (
+        peft.LoraConfig,
+        {"target_modules": ["value"], "layers_to_transform": [0, 2], "layers_pattern": "layer"},
+    ),
     "one layer": (peft.LoraConfig, {"target_modules": ["value"], "layers_to_transform": 1}),
     "regex": (peft.LoraConfig, {"target_modules": r".*\.layer\.[02]\.attention\.self\.(query|key)"}),
-    "excluded": (peft.LoraConfig, {"target_modules": ["query", "key"], "exclude_modules": ["layer.1.attention.self.key"]}),
+    "excluded": (
+        peft.LoraConfig,
+        {"target_modules": ["query", "key"], "exclude_modules": ["layer.1.attention.self.key"]},
+    ),
     "ia3": (peft.IA3Config, {"target_modules": ["key", "value", "intermediate.dense"], "feedforward_modules": []}),
-}  # fmt: skip
+}
 
 
 def saved(on: Backbone, folder: Path, case: str = "scaled", kind: str = "tag", **more: Any) -> tuple[Path, Any]:
@@ -166,42 +175,42 @@ def theirs(tiny_xlmr: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 CONFIGS: list[tuple[str, dict[str, Any], str]] = [
-    ("lora", {"bias": "all"}, "bias: found \"all\", expected \"none\""),
+    ("lora", {"bias": "all"}, 'bias: found "all", expected "none"'),
     ("lora", {"lora_bias": True}, "lora_bias: found true"),
     ("lora", {"fan_in_fan_out": True}, "fan_in_fan_out: found true, expected false"),
-    ("lora", {"init_lora_weights": "pissa"}, "init_lora_weights: found \"pissa\""),
+    ("lora", {"init_lora_weights": "pissa"}, 'init_lora_weights: found "pissa"'),
     ("lora", {"layer_replication": [[0, 2]]}, "layer_replication: found .* does not know"),
     ("lora", {"trainable_token_indices": [1]}, "trainable_token_indices"),
     ("lora", {"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
     ("lora", {"some_new_method": {"on": 1}}, "some_new_method: found .*may change what is computed"),
     ("lora", {"r": 1_000_000_000}, "r: found 1000000000, expected a whole number"),
     ("lora", {"r": 0}, "r: found 0"),
-    ("lora", {"r": "8; rm"}, "r: found \"8; rm\""),
+    ("lora", {"r": "8; rm"}, 'r: found "8; rm"'),
     ("lora", {"r": 4.5}, "r: found 4.5"),
     ("lora", {"r": True}, "r: found true"),
     ("lora", {"r": 5}, r"lora_A: found shape \(4, 32\), expected \(5, 32\)"),
     ("lora", {"lora_alpha": 1e30}, "lora_alpha: found 1e[+]30"),
     ("lora", {"lora_alpha": -1}, "lora_alpha: found -1"),
-    ("lora", {"use_rslora": "yes"}, "use_rslora: found \"yes\", expected true or false"),
+    ("lora", {"use_rslora": "yes"}, 'use_rslora: found "yes", expected true or false'),
     ("lora", {"use_dora": True}, "lora_magnitude_vector is missing"),
     ("dora", {"use_dora": False}, "lora_magnitude_vector has no place"),
-    ("lora", {"rank_pattern": {".*query": 4}}, "rank_pattern: \".[*]query\" is a regular expression"),
+    ("lora", {"rank_pattern": {".*query": 4}}, 'rank_pattern: ".[*]query" is a regular expression'),
     ("lora", {"alpha_pattern": {"query": None}}, "alpha_pattern: query: found null"),
     ("lora", {"alpha_pattern": [1]}, "alpha_pattern: found .*expected an object"),
-    ("lora", {"target_modules": ["query", "word_embeddings"]}, "\"word_embeddings\" is none of the places"),
-    ("lora", {"target_modules": ["pooler.dense"]}, "\"pooler.dense\" is none of the places"),
+    ("lora", {"target_modules": ["query", "word_embeddings"]}, '"word_embeddings" is none of the places'),
+    ("lora", {"target_modules": ["pooler.dense"]}, '"pooler.dense" is none of the places'),
     ("lora", {"target_modules": ["query"]}, "found weights for it, which target_modules does not name"),
     ("lora", {"target_modules": []}, "target_modules: found \\[\\], expected a list of names"),
     ("lora", {"layers_to_transform": [0, 1]}, "layer 2, .*weights for it, which target_modules"),
     ("lora", {"layers_to_transform": [0, 99]}, "layers_to_transform: found 99, this backbone has layers 0 to 2"),
-    ("lora", {"layers_pattern": "blocks"}, "layers_pattern: found \"blocks\""),
+    ("lora", {"layers_pattern": "blocks"}, 'layers_pattern: found "blocks"'),
     ("lora", {"modules_to_save": ["embeddings"]}, "modules_to_save names embeddings"),
-    ("lora", {"task_type": "CAUSAL_LM"}, "task_type: found \"CAUSAL_LM\""),
+    ("lora", {"task_type": "CAUSAL_LM"}, 'task_type: found "CAUSAL_LM"'),
     ("lora", {"task_type": "TOKEN_CLS"}, "is not that of Hugging Face's xlm-roberta class for a tag task"),
-    ("lora", {"peft_type": "LOHA"}, "peft_type: found \"LOHA\""),
+    ("lora", {"peft_type": "LOHA"}, 'peft_type: found "LOHA"'),
     ("ia3", {"feedforward_modules": ["intermediate.dense"]}, "intermediate.dense is one of feedforward_modules"),
     ("ia3", {"target_modules": ["key"]}, "which target_modules does not name"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "changes", "said"), CONFIGS, ids=lambda value: str(value)[:40])
@@ -219,7 +228,11 @@ def _add(key: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], Any]:
 
 START = "base_model.model.roberta."
 TENSORS: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
-    ("lora", _add(START + "embeddings.word_embeddings.weight", 9, 32), "word_embeddings.weight has no place.*backbone itself"),
+    (
+        "lora",
+        _add(START + "embeddings.word_embeddings.weight", 9, 32),
+        "word_embeddings.weight has no place.*backbone itself",
+    ),
     ("lora", _add("roberta.embeddings.word_embeddings.weight", 9, 32), "found no 'base_model.model.' before its name"),
     ("lora", _add(START + "encoder.layer.0.output.LayerNorm.weight", 32), "LayerNorm.weight has no place"),
     ("lora", _add(START + "encoder.layer.0.output.dense.weight", 32, 64), "output.dense.weight has no place"),
@@ -229,17 +242,29 @@ TENSORS: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
     ("lora", _add(START + "encoder.layer.00.attention.self.query.lora_A.weight", 4, 32), "layer.00.* has no place"),
     ("lora", _add("base_model.model.other", 2), "tensor other has no place"),
     ("lora", lambda t: t.pop(first(t, "layer.0", "query.lora_A")), "query: lora_A.weight is missing"),
-    ("lora", lambda t: [t.pop(k) for k in list(t) if "layer.1.attention.self.key" in k], "layer 1, key: found no weights"),
+    (
+        "lora",
+        lambda t: [t.pop(k) for k in list(t) if "layer.1.attention.self.key" in k],
+        "layer 1, key: found no weights",
+    ),
     ("lora", lambda t: [t.pop(k) for k in list(t) if "lora" in k], "no weights for any of the sites"),
-    ("lora", lambda t: t.update({k: v[:, :5] for k, v in t.items() if "query.lora_A" in k}), r"lora_A: found shape \(4, 5\)"),
+    (
+        "lora",
+        lambda t: t.update({k: v[:, :5] for k, v in t.items() if "query.lora_A" in k}),
+        r"lora_A: found shape \(4, 5\)",
+    ),
     ("lora", lambda t: t[first(t, "lora_B")].fill_(float("nan")), "not finite"),
-    ("lora", lambda t: t.update({first(t, "lora_B"): torch.ones(32, 4, dtype=torch.int32)}), "found \"I32\""),
+    ("lora", lambda t: t.update({first(t, "lora_B"): torch.ones(32, 4, dtype=torch.int32)}), 'found "I32"'),
     ("lora", lambda t: t.pop(first(t, "classifier.dense.bias")), "head weight classifier.dense.bias is missing"),
     ("lora", lambda t: [t.pop(k) for k in list(t) if "classifier" in k], "modules_to_save names classifier"),
     ("lora", _add("base_model.model.classifier.other", 2), "head weight classifier.other has no place"),
     ("dora", lambda t: t.update({first(t, "magnitude"): torch.ones(3)}), r"lora_magnitude_vector: found shape \(3,\)"),
-    ("ia3", lambda t: t.update({first(t, "ia3_l"): torch.ones(1, 32)}), r"ia3_l: found shape \(1, 32\), expected \(32, 1\)"),
-]  # fmt: skip
+    (
+        "ia3",
+        lambda t: t.update({first(t, "ia3_l"): torch.ones(1, 32)}),
+        r"ia3_l: found shape \(1, 32\), expected \(32, 1\)",
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "edit", "said"), TENSORS, ids=lambda value: str(value)[:40])

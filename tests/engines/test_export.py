@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-
 from functools import partial
 from pathlib import Path
 
@@ -62,9 +61,14 @@ def kinds(on: Backbone) -> dict[str, list[Part]]:
     return {
         "lora": [part(LoRA(rank=4, alpha=9, sites=SITES), "lora", on, 1)],
         "rslora": [part(RsLoRA(rank=4, sites=SITES), "rslora", on, 2)],
-        "mixed": [part(LoRA(rank=4, sites=SITES, rank_pattern={"1": 2, "value": 6}, alpha_pattern={"2": 1}), "mixed", on, 3)],
+        "mixed": [
+            part(LoRA(rank=4, sites=SITES, rank_pattern={"1": 2, "value": 6}, alpha_pattern={"2": 1}), "mixed", on, 3)
+        ],
         "subset": [part(LoRA(rank=2, sites=("ffn_up",), layers=(2,)), "subset", on, 3)],
-        "two": [part(LoRA(rank=2, sites=("key",), layers=(0, 1)), "a", on, 7), part(LoRA(rank=3, sites=SITES), "b", on, 8)],
+        "two": [
+            part(LoRA(rank=2, sites=("key",), layers=(0, 1)), "a", on, 7),
+            part(LoRA(rank=3, sites=SITES), "b", on, 8),
+        ],
         "everywhere": [part(LoRA(rank=2), "everywhere", on, 9)],
         "dora": [dora],
         "dora after dora": [dora, part(DoRA(rank=2, sites=("query",)), "second", on, 10, [dora])],
@@ -74,7 +78,7 @@ def kinds(on: Backbone) -> dict[str, list[Part]]:
         "par_bn": [part(Bottleneck(variant="par_bn", layers=(1, 2)), "par", on, 11)],
         "stack": [seq, double, part(Bottleneck(reduction=16), "seq", on, 12)],
         "lora and bottlenecks": [seq, part(LoRA(rank=2, sites=SITES), "lora", on, 1), double],
-    }  # fmt: skip
+    }
 
 
 PEFT = ("lora", "rslora", "mixed", "subset", "two", "everywhere", "dora", "dora after dora", "ia3")
