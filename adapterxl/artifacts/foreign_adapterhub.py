@@ -59,9 +59,9 @@ def read_adapterhub(folder: ForeignFolder, on: Backbone, labels: Sequence[str] |
     """
     if not folder.has(layout.SETUP):
         part, name = _adapter(folder, "", on)
-        alone = _head(folder, "", on, labels) or (None, None)
+        only = _head(folder, "", on, labels)
         folder.nothing_else()
-        return HubFolder((part,), *alone, (name,), [])
+        return HubFolder((part,), only[0] if only else None, only[1] if only else None, (name,), [])
     fields = folder.fields(layout.SETUP)
     names = _stacked(fields.get("adapter_setup", lambda v: isinstance(v, dict), "an object"), fields.where)
     said = fields.get("head_setup", lambda v: v is None or isinstance(v, str), "the name of one head")
