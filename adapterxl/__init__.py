@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterxl.artifacts import TaskModule as TaskModule
+    from adapterxl.artifacts import import_folder as import_folder
     from adapterxl.artifacts import load as load
     from adapterxl.backbone import Backbone as Backbone
+    from adapterxl.engines import to_adapters as to_adapters
+    from adapterxl.engines import to_peft as to_peft
     from adapterxl.errors import AdapterXLError as AdapterXLError
     from adapterxl.evaluation import evaluate as evaluate
     from adapterxl.evaluation.scores import Scores as Scores
@@ -43,7 +46,11 @@ _HOMES = {
     "compose": "adapterxl.operators",
     "dare": "adapterxl.operators",
     "evaluate": "adapterxl.evaluation",
+<<<<<<< HEAD
     "fuse": "adapterxl.operators",
+=======
+    "import_folder": "adapterxl.artifacts",
+>>>>>>> algebra-interop
     "load": "adapterxl.artifacts",
     "merge": "adapterxl.operators",
     "parse": "adapterxl.operators",
@@ -52,6 +59,8 @@ _HOMES = {
     "stack": "adapterxl.operators",
     "svd": "adapterxl.operators",
     "ties": "adapterxl.operators",
+    "to_adapters": "adapterxl.engines",
+    "to_peft": "adapterxl.engines",
     "train": "adapterxl.training",
 }
 
@@ -71,7 +80,11 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "compose",
     "dare",
     "evaluate",
+<<<<<<< HEAD
     "fuse",
+=======
+    "import_folder",
+>>>>>>> algebra-interop
     "load",
     "merge",
     "parse",
@@ -80,6 +93,8 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "stack",
     "svd",
     "ties",
+    "to_adapters",
+    "to_peft",
     "train",
 ]
 

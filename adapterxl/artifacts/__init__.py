@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from .manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
+    from .foreign import import_folder
     from .module import HeadState, TaskModule
     from .reading import load
 
-__all__ = ["HeadState", "Manifest", "TaskModule", "inspect", "load", "read_manifest"]
+__all__ = ["HeadState", "Manifest", "TaskModule", "import_folder", "inspect", "load", "read_manifest"]
 
 # Imported on first use: the store and the manifest work without torch.
-_HOMES = {"HeadState": ".module", "TaskModule": ".module", "load": ".reading"}
+_HOMES = {"HeadState": ".module", "TaskModule": ".module", "import_folder": ".foreign", "load": ".reading"}
 
 
 def __getattr__(name: str) -> Any:

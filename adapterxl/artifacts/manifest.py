@@ -124,8 +124,10 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise ArtifactError(f"No module folder '{folder}'.")
     if path.is_symlink() or not path.is_file():
+        foreign = any((folder / name).is_file() for name in ("adapter_config.json", "adapter_setup.json"))
+        hint = f" If peft or adapters wrote it: adapterxl import {folder} --out NEW." if foreign else ""
         raise ArtifactError(
-            f"{folder}: no {MANIFEST}; it is not a module folder of adapterxl (or was never written to its end)."
+            f"{folder}: no {MANIFEST}; it is not a module folder of adapterxl (or was never written to its end).{hint}"
         )
     try:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -34,7 +34,7 @@ def load(folder: str | Path) -> TaskModule:
         if name not in left:
             if name not in contents:
                 raise ArtifactError(f"{folder / store.MANIFEST}: files: {name} is used but not listed.")
-            left[name] = _tensors(contents[name], folder / name)
+            left[name] = as_tensors(contents[name], folder / name)
         return left[name]
 
     try:
@@ -170,7 +170,8 @@ def _made_exact(part: LoRAPart, name: str, found: dict[str, Tensor], path: Path)
     return LoRAPart(name, factors, rows=rows)
 
 
-def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+def as_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's content; all of them finite numbers."""
     try:
         found = load_tensors(data)
     except SafetensorError as error:

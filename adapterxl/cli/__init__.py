@@ -11,6 +11,7 @@ from adapterxl import __version__
 from adapterxl.cli.compose import compose
 from adapterxl.cli.demo import demo
 from adapterxl.cli.evaluate import evaluate
+from adapterxl.cli.foreign import convert, import_folder
 from adapterxl.cli.inspect import inspect
 from adapterxl.cli.listing import listing
 from adapterxl.cli.report import report
@@ -29,6 +30,8 @@ app = typer.Typer(
 app.command("list")(listing)
 for verb in (train, compose, evaluate, report, run, demo, inspect, verify):
     app.command(verb.__name__)(verb)
+app.command("import")(import_folder)  # a word that Python keeps for itself
+app.command("convert")(convert)
 
 
 def _version(wanted: bool) -> None:

@@ -21,6 +21,10 @@ def compose(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse modules that were not trained on top of each other in this order.")
     ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="MEMBER", help="The member whose head the result takes along; none by default."),
+    ] = None,
     name: Annotated[str | None, typer.Option(show_default="the operator", help="Name of the result.")] = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -31,7 +35,7 @@ def compose(
     wanted = parse(expression)
     if rank is not None:
         wanted = svd(wanted, rank=rank)
-    module = composed(wanted, strict=strict, name=name)
+    module = composed(wanted, strict=strict, name=name, head=head)
     module.save(out, overwrite=overwrite, on=None if base is None else opt.backbone(base, "fp32", "cpu"))
     say(module.notes)
     typer.echo(f"saved: {out}")

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ..errors import EngineError, did_you_mean
 from .base import Build, Engine
+from .export import to_adapters, to_peft
 from .verify import AGAINST, Verification, verify
 
 ENGINES = ("packed", "peft", "adapters")
@@ -19,4 +20,4 @@ def get_engine(name: str) -> Build:
     return build
 
 
-__all__ = ["AGAINST", "ENGINES", "Build", "Engine", "Verification", "get_engine", "verify"]
+__all__ = ["AGAINST", "ENGINES", "Build", "Engine", "Verification", "get_engine", "to_adapters", "to_peft", "verify"]

@@ -9,24 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifacts import TaskModule, adapterhub_layout, load, read_manifest
+from ..artifacts import TaskModule, load, read_manifest
 from ..artifacts.module import check_base
 from ..backbone import Backbone
 from ..errors import EngineError, did_you_mean
 from ..ragged import pack
+from .loaders import adapters_model, peft_model
 from .packed import PackedEngine
-from .vanilla import quiet
 
 AGAINST = ("peft", "adapters")
 _LENGTHS = (3, 7, 16, 5, 33, 64)
 # Of the largest score; float32 sums in another order differ by less.
 _TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 5e-2}
-_PEFT_CLASSES = {
-    "classify": "AutoModelForSequenceClassification",
-    "tag": "AutoModelForTokenClassification",
-    "span": "AutoModelForQuestionAnswering",
-    "choice": "AutoModelForMultipleChoice",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def verify(path: str | Path, *, on: Backbone, against: str | None = None) -> Ver
     batch = pack(rows).to(on.device)
     hidden = PackedEngine(on, module.parts, None).hidden(batch)
     ours = hidden if module.head is None else module.head.build(on).to(on.device).eval()(hidden, batch)
-    model = (_peft_model if against == "peft" else _adapters_model)(module, folder, on)
+    model = (peft_model if against == "peft" else adapters_model)(module, folder, on)
     theirs = _run(model, module, on, rows)
     if module.kind not in ("classify", "choice"):
         theirs = theirs[torch.tensor([i for row in batch.order for i in _flat(rows, row)], device=on.device)]
@@ -99,39 +93,6 @@ def _choices(module: TaskModule) -> int:
 def _flat(rows: list[list[int]], row: int) -> range:
     start = sum(len(earlier) for earlier in rows[:row])
     return range(start, start + len(rows[row]))
-
-
-def _peft_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
-    import peft
-    import transformers
-
-    head = module.head
-    name = "AutoModel" if head is None else _PEFT_CLASSES[head.kind]
-    extra: dict[str, Any] = {"add_pooling_layer": False} if head is None else {}
-    if head is not None and head.labels:
-        extra["num_labels"] = len(head.labels)
-    with quiet():
-        model = getattr(transformers, name).from_pretrained(on.folder, torch_dtype=on.dtype, **extra)
-        return peft.PeftModel.from_pretrained(model, folder).to(on.device).eval()
-
-
-def _adapters_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
-    import adapters
-    import transformers
-
-    with quiet():
-        model = adapters.AutoAdapterModel.from_pretrained(on.folder, torch_dtype=on.dtype)
-        if (folder / adapterhub_layout.SETUP).is_file():
-            setup, _ = model.load_adapter_setup(str(folder), use_safetensors=True)
-            model.set_active_adapters(setup)
-        else:
-            info: dict[str, Any] = {}
-            name = model.load_adapter(str(folder), use_safetensors=True, loading_info=info)
-            model.set_active_adapters(name)
-        if module.head is None:
-            model.active_head = None  # a base with an LM head, as published, would otherwise answer with it
-        assert isinstance(model, transformers.PreTrainedModel)
-        return model.to(on.dtype).to(on.device).eval()
 
 
 def _run(model: Any, module: TaskModule, on: Backbone, rows: list[list[int]]) -> Tensor:

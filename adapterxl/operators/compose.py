@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..artifacts.module import TaskModule, check_name
@@ -18,28 +19,67 @@ def compose(
     strict: bool = False,
     known: Mapping[str, TaskModule | Path] | None = None,
     name: str | None = None,
+<<<<<<< HEAD
     untrained: bool = False,
+=======
+    head: str | None = None,
+>>>>>>> algebra-interop
 ) -> TaskModule:
     """The module that an expression stands for. A single name or folder gives that module as it is.
 
-    A composition keeps no head: train a target task on it. What a user should know of it (an order other than
-    the trained one, heads left behind) is in its `notes`.
+    A composition keeps no head, unless one is asked for: train a target task on it. What a user should know of it (an
+    order other than the trained one, heads left behind) is in its `notes`.
 
     Args:
         strict: Refuse modules that follow others than those they were trained on.
         known: Modules or folders that names in the expression stand for, before folders are looked for.
         name: Name of the result; the operator's name by default.
+<<<<<<< HEAD
         untrained: Allow a fusion that is yet to be trained; only training can use one.
+=======
+        head: The member, by name or as the expression names it, whose head (with its task) the result takes along.
+>>>>>>> algebra-interop
 
     Raises:
-        CompositionError: If a member is missing, was trained on another backbone, or cannot take part.
+        CompositionError: If a member is missing, was trained on another backbone, or cannot take part; if `head` is
+            not one member that has a head.
     """
     if name is not None:
         check_name(name)
     member = as_member(expression)
+    made, heads = _made(member, strict, known or {})
+    kept = None if head is None else _with_head(head, heads)
     if isinstance(member, Leaf):
+<<<<<<< HEAD
         return _leaf(member, known or {})
     members = [compose(inner, strict=strict, known=known, untrained=True) for inner in member.members]
+=======
+        return made
+    left = [f"{one.name} ({one.head.kind})" for _, one in heads if one.head is not None and one is not kept]
+    notes = list(made.notes)
+    if kept is not None and kept.head is not None:
+        notes.append(f"The head is that of '{kept.name}' ({kept.head.kind}), which was trained on its own parts.")
+    if left:
+        notes.append(f"Heads not taken along: {', '.join(left)}.")
+    made = replace(made, name=name or made.name, notes=tuple(notes))
+    if kept is None:
+        return made
+    training = {key: kept.training[key] for key in _OF_HEADS if key in kept.training}
+    return replace(made, task=kept.task, kind=kept.kind, head=kept.head, training=training)
+
+
+Named = list[tuple[str, TaskModule]]
+"""Modules with what an expression calls them."""
+
+
+def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModule | Path]) -> tuple[TaskModule, Named]:
+    """The module of a member, of a composition without head and name; and the modules that it was made of."""
+    if isinstance(member, Leaf):
+        found = _leaf(member, known)
+        return found, [(member.reference, found)]
+    inner = [_made(one, strict, known) for one in member.members]
+    members = [module for module, _ in inner]
+>>>>>>> algebra-interop
     base = members[0].base
     for other in members[1:]:
         if other.base["fingerprint"] != base["fingerprint"]:
@@ -61,12 +101,8 @@ def compose(
         )
     if strict and made.order:
         raise CompositionError(f"{member}: {made.order[0]} Compose in the order of training, or without --strict.")
-    notes = [*made.order, *made.notes]
-    left = [f"{one.name} ({one.head.kind})" for one in members if one.head is not None]
-    if left:
-        notes.append(f"Heads not taken along: {', '.join(left)}.")
-    return TaskModule(
-        name=name or member.operator,
+    module = TaskModule(
+        name=member.operator,
         task="",
         kind="",
         parts=made.parts,
@@ -74,9 +110,28 @@ def compose(
         base=base,
         operator=member.operator,
         composition=member.text(one.text for one in members),
-        notes=tuple(notes),
+        notes=(*made.order, *made.notes),
         backbone=next((one.backbone for one in members if one.backbone is not None), None),
     )
+    return module, [named for _, below in inner for named in below]
+
+
+_OF_HEADS = ("choices", "train_from")  # what a head's training says of the head itself
+
+
+def _with_head(name: str, modules: Named) -> TaskModule:
+    """The one module of this name, which has a head."""
+    named = {id(module): module for reference, module in modules if name in (module.name, reference)}
+    distinct = {module.head.digest() if module.head else "": module for module in named.values()}
+    there = ", ".join(f"{module.name} ({module.head.kind if module.head else 'no head'})" for _, module in modules)
+    if not named:
+        raise CompositionError(f"No member '{name}' to take the head of; the members: {there}.")
+    if len(distinct) > 1:
+        raise CompositionError(f"{len(distinct)} members are named '{name}', with different heads. Name a folder.")
+    module = next(iter(named.values()))
+    if module.head is None:
+        raise CompositionError(f"'{name}' has no head to take along; the members: {there}.")
+    return module
 
 
 def _leaf(leaf: Leaf, known: Mapping[str, TaskModule | Path]) -> TaskModule:

@@ -11,7 +11,7 @@ import typer
 
 from adapterxl.cli import app, main
 
-VERBS = ("list", "train", "compose", "evaluate", "report", "run", "demo", "inspect", "verify")
+VERBS = ("list", "train", "compose", "evaluate", "report", "run", "demo", "inspect", "verify", "import", "convert")
 
 
 def options(verb: str) -> dict[str, object]:

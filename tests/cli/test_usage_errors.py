@@ -37,6 +37,13 @@ WRONG = {
     "inspect of nothing": (["inspect", "absent"], 1, "absent"),
     "run of nothing": (["run", "absent.yaml"], 1, "absent.yaml"),
     "composition of nothing": (["compose", 'merge("absent")', "--out", "never-written"], 1, "absent"),
+    "import of nothing": (["import", "absent", "--out", "never-written"], 1, "No folder 'absent'"),
+    "import with an empty label": (
+        ["import", "absent", "--labels", "a,,b", "--out", "never-written"], 1, "--labels: 'a,,b' has an empty name"
+    ),
+    "import into nowhere": (["import", "absent"], 2, "--out"),
+    "conversion of nothing": (["convert", "absent", "--out", "never-written"], 1, "No folder 'absent'"),
+    "head of nobody": (["compose", "merge(absent)", "--head", "x", "--out", "never-written"], 1, "absent"),
     "unknown operator": (["compose", "marge(a, b)", "--out", "never-written"], 1, "Did you mean 'merge'?"),
 }  # fmt: skip
 

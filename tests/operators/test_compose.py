@@ -96,6 +96,46 @@ def test_heads_left_behind_are_said(world: dict[str, TaskModule]) -> None:
     assert compose("nli", known=world) is world["nli"]
 
 
+def test_a_head_comes_along_when_it_is_asked_for_and_the_others_are_said(
+    world: dict[str, TaskModule], on: Backbone, tmp_path: Path
+) -> None:
+    merged = compose("merge(nli, ner)", known=world, head="ner")
+    assert merged.head is world["ner"].head and (merged.task, merged.kind) == ("ner", "tag")
+    assert merged.notes[-2:] == (
+        "The head is that of 'ner' (tag), which was trained on its own parts.",
+        "Heads not taken along: nli (classify).",
+    )
+    tokens = rows(on)  # ner holds nli already, so nothing but the name has changed
+    assert torch.equal(scores(on, merged, tokens), scores(on, world["ner"], tokens))
+    merged.save(tmp_path / "merged")
+    assert load(tmp_path / "merged").digest() == merged.digest() != compose("merge(nli, ner)", known=world).digest()
+    inner = compose("stack(merge(nli, pos), one)", known=world, head="pos")
+    assert inner.head is world["pos"].head
+    assert inner.notes[-1] == "Heads not taken along: nli (classify), one (tag)."
+    assert compose("nli", known=world, head="nli") is world["nli"]
+
+
+def test_what_a_choice_head_needs_to_know_comes_along(world: dict[str, TaskModule], on: Backbone) -> None:
+    many = replace(
+        make_module(on, "many", world["pos"].parts, "choice"), training={"choices": 4, "train_from": "x", "lr": 1}
+    )
+    assert compose(merge(world["nli"], many), head="many").training == {"choices": 4, "train_from": "x"}
+
+
+def test_a_head_that_is_not_there_or_not_one_is_refused(world: dict[str, TaskModule]) -> None:
+    with pytest.raises(CompositionError, match=r"No member 'nlii' .*the members: nli \(classify\), ner \(tag\)"):
+        compose("merge(nli, ner)", known=world, head="nlii")
+    headless = replace(world["pos"], head=None, kind="")
+    with pytest.raises(CompositionError, match=r"'pos' has no head to take along; .*pos \(no head\)"):
+        compose(merge(world["nli"], headless), head="pos")
+    with pytest.raises(CompositionError, match="'pos' has no head"):
+        compose(headless, head="pos")
+    twin = replace(world["pos"], name="nli")
+    with pytest.raises(CompositionError, match="2 members are named 'nli', with different heads. Name a folder"):
+        compose(merge(world["nli"], twin), head="nli")
+    assert compose("merge(a, b)", known={"a": world["nli"], "b": twin}, head="b").head is twin.head
+
+
 def test_modules_of_another_backbone_are_refused(world: dict[str, TaskModule]) -> None:
     other = replace(world["pos"], base={**world["pos"].base, "fingerprint": "0" * 64})
     with pytest.raises(CompositionError, match="0{12}.*cannot be composed"):
