@@ -30,6 +30,7 @@ def measure(backbone: Backbone, seed: int = 1) -> list[dict[str, object]]:
     columns: dict[str, dict[str, float]] = {
         "masked words restored": {code: share["restored"] for code, share in words.items()},
         "guesses in the right language": {code: share["right language"] for code, share in words.items()},
+        "quizzes answered": {code: share["verdicts"] for code, share in words.items()},
     }
     settings = Settings(epochs=10, batch_size=32, seed=seed)
     for task, metric in (("mini_xpos", "token_accuracy"), ("mini_xner", "span_f1")):

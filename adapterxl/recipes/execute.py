@@ -110,7 +110,8 @@ class RecipeRun:
     def sizes(self) -> list[tuple[Path, int]]:
         """Every module's folder with the bytes of what would be shared."""
         folders = [step.result for step in self.steps if isinstance(step.spec, ModuleStep)]
-        return [(folder, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())) for folder in folders]
+        held = {folder: [file for file in folder.rglob("*") if file.is_file()] for folder in folders}
+        return [(folder, sum(file.stat().st_size for file in files)) for folder, files in held.items()]
 
     def _train_arguments(self, step: Step, spec: ModuleStep) -> dict[str, Any]:
         return dict(

@@ -58,5 +58,5 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(options, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert main(["demo", *options, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "train nli: mini_nli" in said and "evaluate" in said
+    assert "train qa: mini_qa" in said and "evaluate" in said
     assert [*tmp_path.iterdir()] == []
