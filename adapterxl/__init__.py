@@ -46,11 +46,8 @@ _HOMES = {
     "compose": "adapterxl.operators",
     "dare": "adapterxl.operators",
     "evaluate": "adapterxl.evaluation",
-<<<<<<< HEAD
     "fuse": "adapterxl.operators",
-=======
     "import_folder": "adapterxl.artifacts",
->>>>>>> algebra-interop
     "load": "adapterxl.artifacts",
     "merge": "adapterxl.operators",
     "parse": "adapterxl.operators",
@@ -80,11 +77,8 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "compose",
     "dare",
     "evaluate",
-<<<<<<< HEAD
     "fuse",
-=======
     "import_folder",
->>>>>>> algebra-interop
     "load",
     "merge",
     "parse",

@@ -60,11 +60,7 @@ def config(part: BottleneckPart, name: str, base: Mapping[str, Any]) -> dict[str
             "phm_layer": False,
             "stochastic_depth": 0.0,
         }
-<<<<<<< HEAD
-    } | common(name, base)
-=======
     } | described(name, base)
->>>>>>> algebra-interop
 
 
 def tensors(part: BottleneckPart, name: str, model_type: str) -> dict[str, Tensor]:
@@ -118,11 +114,7 @@ def head_config(kind: str, labels: Sequence[str], name: str, base: Mapping[str, 
         fields |= {"use_pooler": False, "bias": True}
     names = labels or [f"LABEL_{i}" for i in range(2)]
     fields["label2id"] = {label: index for index, label in enumerate(names)}
-<<<<<<< HEAD
-    return {"config": fields} | common(name, base)
-=======
     return {"config": fields} | described(name, base)
->>>>>>> algebra-interop
 
 
 def head_key(name: str, kind: str, head_name: str) -> str:
@@ -145,13 +137,8 @@ def setup(names: Sequence[str], head_name: str | None, kind: str = "Stack") -> d
     }
 
 
-<<<<<<< HEAD
-def common(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
-    """What every configuration file of the library says beside its own settings."""
-=======
 def described(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
     """What every file of the library says of the backbone and of itself."""
->>>>>>> algebra-interop
     return {
         "hidden_size": base["hidden_size"],
         "model_class": _CLASSES[base["model_type"]],

@@ -53,7 +53,7 @@ def hub_name(names: Sequence[str]) -> str:
 
 def hub_config(names: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
     """adapter_fusion_config.json."""
-    common = adapterhub_layout.common(hub_name(names), base)
+    common = adapterhub_layout.described(hub_name(names), base)
     return {"config": dict(_DYNAMIC), "adapter_names": list(names)} | common
 
 

@@ -19,11 +19,8 @@ def compose(
     strict: bool = False,
     known: Mapping[str, TaskModule | Path] | None = None,
     name: str | None = None,
-<<<<<<< HEAD
     untrained: bool = False,
-=======
     head: str | None = None,
->>>>>>> algebra-interop
 ) -> TaskModule:
     """The module that an expression stands for. A single name or folder gives that module as it is.
 
@@ -34,11 +31,8 @@ def compose(
         strict: Refuse modules that follow others than those they were trained on.
         known: Modules or folders that names in the expression stand for, before folders are looked for.
         name: Name of the result; the operator's name by default.
-<<<<<<< HEAD
         untrained: Allow a fusion that is yet to be trained; only training can use one.
-=======
         head: The member, by name or as the expression names it, whose head (with its task) the result takes along.
->>>>>>> algebra-interop
 
     Raises:
         CompositionError: If a member is missing, was trained on another backbone, or cannot take part; if `head` is
@@ -48,12 +42,13 @@ def compose(
         check_name(name)
     member = as_member(expression)
     made, heads = _made(member, strict, known or {})
+    if not untrained and any(isinstance(part, FusionPart) and not part.trained for part in made.parts):
+        raise CompositionError(
+            f"{member} has not been trained, so it has no weights yet. Train it on the target task: "
+            f"adapterxl train TASK --start '{member}' --method none."
+        )
     kept = None if head is None else _with_head(head, heads)
     if isinstance(member, Leaf):
-<<<<<<< HEAD
-        return _leaf(member, known or {})
-    members = [compose(inner, strict=strict, known=known, untrained=True) for inner in member.members]
-=======
         return made
     left = [f"{one.name} ({one.head.kind})" for _, one in heads if one.head is not None and one is not kept]
     notes = list(made.notes)
@@ -79,7 +74,6 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
         return found, [(member.reference, found)]
     inner = [_made(one, strict, known) for one in member.members]
     members = [module for module, _ in inner]
->>>>>>> algebra-interop
     base = members[0].base
     for other in members[1:]:
         if other.base["fingerprint"] != base["fingerprint"]:
@@ -94,11 +88,6 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
     if operator.together is not None:
         operator.together(members, dict(member.options))
     made = operator.combine(members, dict(member.options))
-    if not untrained and any(isinstance(part, FusionPart) and not part.trained for part in made.parts):
-        raise CompositionError(
-            f"{member} has not been trained, so it has no weights yet. Train it on the target task: "
-            f"adapterxl train TASK --start '{member}' --method none."
-        )
     if strict and made.order:
         raise CompositionError(f"{member}: {made.order[0]} Compose in the order of training, or without --strict.")
     module = TaskModule(
