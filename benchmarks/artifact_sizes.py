@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +20,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from adapterxl import Bottleneck, DoRA, LoRA, RsLoRA, TaskModule, compose, merge, stack
+from adapterxl import Bottleneck, DoRA, LoRA, RsLoRA, TaskModule, compose, fuse, merge, stack
 from adapterxl.artifacts.module import versions
 from adapterxl.engines.packed import finished
-from adapterxl.modules import SITES, DoRAPart, Method, Part
+from adapterxl.modules import SITES, DoRAPart, FusionPart, Method, Part
 from adapterxl.modules.lora import site_shape
 
 
@@ -63,6 +63,16 @@ def module(method: Method, on: Size, name: str, seed: int = 1) -> TaskModule:
     )  # fmt: skip
 
 
+def fused(on: Size, method: Method, **options: object) -> TaskModule:
+    """A trained fusion of two modules, with them."""
+    members = [module(method, on, f"m{i}", i) for i in range(2)]
+    made = compose(fuse(*members, **options), untrained=True)  # type: ignore[arg-type]
+    part = made.parts[0]
+    assert isinstance(part, FusionPart)
+    begun = part.begun(on, torch.Generator().manual_seed(1), torch.float32, 0.0)  # type: ignore[arg-type]
+    return replace(made, parts=(begun.finished(begun.tensors()),))
+
+
 KINDS: dict[str, Callable[[Size], TaskModule]] = {
     "LoRA rank 8, query and value": lambda on: module(LoRA(sites=QV), on, "a"),
     "LoRA rank 8, six sites": lambda on: module(LoRA(), on, "a"),
@@ -75,6 +85,9 @@ KINDS: dict[str, Callable[[Size], TaskModule]] = {
     "double_seq_bn, reduction 16": lambda on: module(Bottleneck(variant="double_seq_bn"), on, "a"),
     "par_bn, reduction 2": lambda on: module(Bottleneck(variant="par_bn"), on, "a"),
     "merge of three LoRA rank 8": lambda on: compose(merge(*(module(LoRA(), on, f"m{i}", i) for i in range(3)))),
+    "low-rank fusion of two LoRA rank 8, with them": lambda on: fused(on, LoRA()),
+    "low-rank fusion of two seq_bn, with them": lambda on: fused(on, Bottleneck()),
+    "AdapterFusion of two seq_bn, with them": lambda on: fused(on, Bottleneck(), kind="adapterfusion"),
     "stack of two seq_bn": lambda on: compose(stack(*(module(Bottleneck(), on, f"m{i}", i) for i in range(2)))),
 }
 

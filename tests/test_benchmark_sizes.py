@@ -1,0 +1,32 @@
+"""The sizes that the documentation names are those of folders, for every kind, and a fusion stays small."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+from conftest import CHECKOUT  # type: ignore[import-not-found]
+
+
+@pytest.fixture(scope="module")
+def sizes() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("artifact_sizes", CHECKOUT / "benchmarks" / "artifact_sizes.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_kind_is_written_and_its_bytes_are_those_of_its_weights_and_little_else(sizes):
+    small = sizes.Size("small", 64, 128, 3)
+    for kind, make in sizes.KINDS.items():
+        found = sizes.measure(make(small), small)
+        assert 4 * found["parameters"] <= found["weight_bytes"] < found["bytes"], kind
+        assert found["bytes"] < 5.5 * found["parameters"] + 40_000, kind
+
+
+def test_a_low_rank_fusion_at_the_sizes_of_xlmr_base_is_at_most_two_mib(sizes):
+    made = sizes.KINDS["low-rank fusion of two LoRA rank 8, with them"](sizes.SIZES[0])
+    (part,) = made.parts
+    assert 4 * sum(tensor.numel() for tensor in part.tensors().values()) <= 2 * 2**20
