@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import CHECKOUT  # type: ignore[import-not-found]
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def sizes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("artifact_sizes", CHECKOUT / "benchmarks" / "artifact_sizes.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    import artifact_sizes
+
+    return artifact_sizes
 
 
 def test_every_kind_is_written_and_its_bytes_are_those_of_its_weights_and_little_else(sizes):
