@@ -233,7 +233,9 @@ FIELDS: list[tuple[str, str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "field", "value", "said"), FIELDS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("name", "field", "value", "said"), FIELDS, ids=lambda value: "edit" if callable(value) else str(value)[:30]
+)
 def test_a_field_that_changes_the_computation_is_refused_by_name(
     name: str, field: str, value: Any, said: str, theirs: dict[str, Path], xlmr: Backbone, tmp_path: Path
 ) -> None:
@@ -326,7 +328,9 @@ FOLDERS: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "edit", "said"), FOLDERS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "edit", "said"), FOLDERS, ids=lambda value: "edit" if callable(value) else str(value)[:40]
+)
 def test_what_does_not_fit_is_refused_by_name(
     name: str, edit: Callable[[Path], Any], said: str, theirs: dict[str, Path], xlmr: Backbone, tmp_path: Path
 ) -> None:

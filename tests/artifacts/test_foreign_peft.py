@@ -213,7 +213,9 @@ CONFIGS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "said"), CONFIGS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "changes", "said"), CONFIGS, ids=lambda value: "edit" if callable(value) else str(value)[:40]
+)
 def test_a_field_that_changes_the_computation_is_refused_by_name(
     name: str, changes: dict[str, Any], said: str, theirs: dict[str, Path], xlmr: Backbone, tmp_path: Path
 ) -> None:
@@ -267,7 +269,9 @@ TENSORS: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "edit", "said"), TENSORS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "edit", "said"), TENSORS, ids=lambda value: "edit" if callable(value) else str(value)[:40]
+)
 def test_every_tensor_is_claimed_or_named(
     name: str, edit: Callable[..., Any], said: str, theirs: dict[str, Path], xlmr: Backbone, tmp_path: Path
 ) -> None:
