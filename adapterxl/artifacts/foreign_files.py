@@ -89,8 +89,9 @@ class ForeignFolder:
         data = self._content(name, None)
         check_header(data, path)
         found = as_tensors(data, path)
+        # Sorted: safetensors gives them in any order, and a refusal should name the same tensor every time.
         return {key: tensor.clone() if tensor.dtype == torch.float64 else tensor.float().clone()
-                for key, tensor in found.items()}  # fmt: skip
+                for key, tensor in sorted(found.items())}  # fmt: skip
 
     def nothing_else(self, *below: str) -> None:
         """Refuse weights in the folder (and those below it) that nothing read."""
