@@ -23,6 +23,7 @@ from rich.table import Table
 from adapterxl import Bottleneck, DoRA, LoRA, RsLoRA, TaskModule, compose, fuse, merge, stack
 from adapterxl.artifacts.module import versions
 from adapterxl.engines.packed import finished
+from adapterxl.evaluation.scores import write_whole
 from adapterxl.modules import SITES, DoRAPart, FusionPart, Method, Part
 from adapterxl.modules.lora import site_shape
 
@@ -117,8 +118,7 @@ def main(
         table.add_row(kind, *cells)
     Console(width=120).print(table)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"versions": versions(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        write_whole(out, [json.dumps({"versions": versions(), "rows": rows}, indent=1) + "\n"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -92,6 +93,14 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     changes = [(event["args"]["Ev Idx"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
     held = np.cumsum([count for _, count in sorted(changes)])
     return int(held.max(initial=0))
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1")
+    return value
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measures import machine
+from measures import count, machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -314,14 +314,14 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 and one line on bad input."""
     given = list(sys.argv[1:] if given is None else given)
     parser = argparse.ArgumentParser(description="Cost and error of compositions at scale: adapterxl and peft.")
-    parser.add_argument("--layers", type=_count, default=24)
-    parser.add_argument("--hidden", type=_count, default=1024)
-    parser.add_argument("--ffn", type=_count, default=4096)
+    parser.add_argument("--layers", type=count, default=24)
+    parser.add_argument("--hidden", type=count, default=1024)
+    parser.add_argument("--ffn", type=count, default=4096)
     parser.add_argument("--ranks", type=_counts, default=(4, 8, 8, 16, 16, 24, 32, 48, 64), help="one a module")
-    parser.add_argument("--rank", type=_count, default=64, help="of svd, ties, dare and prune")
+    parser.add_argument("--rank", type=count, default=64, help="of svd, ties, dare and prune")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="all by default")
     parser.add_argument("--timeout", type=float, help="seconds after which a variant is stopped")
-    parser.add_argument("--threads", type=_count, help="threads of PyTorch")
+    parser.add_argument("--threads", type=count, help="threads of PyTorch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -344,15 +344,8 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1")
-    return value
-
-
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(","))
+    return tuple(count(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measures import machine, peak_bytes, saved_bytes, step_flops
+from measures import count, machine, peak_bytes, saved_bytes, step_flops
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -302,10 +302,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="hub id or folder of the backbone")
     parser.add_argument("--data", required=True, help="folder with adapterxl-data.yaml")
     parser.add_argument("--task", default="mnli", help="classify or tag task with English training rows")
-    parser.add_argument("--batch-size", type=_count, default=32)
-    parser.add_argument("--batches", type=_count, default=12, help="steps of one repeat")
-    parser.add_argument("--repeats", type=_count, default=5)
-    parser.add_argument("--threads", type=_count, help="threads of PyTorch")
+    parser.add_argument("--batch-size", type=count, default=32)
+    parser.add_argument("--batches", type=count, default=12, help="steps of one repeat")
+    parser.add_argument("--repeats", type=count, default=5)
+    parser.add_argument("--threads", type=count, help="threads of PyTorch")
     parser.add_argument("--method", choices=(*METHODS, "both"), default="both")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
@@ -322,13 +322,6 @@ def main(given: Sequence[str] | None = None) -> int:
     console = Console()
     show(report, console if console.is_terminal else Console(width=140))
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1")
-    return value
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -7,28 +7,26 @@ nothing else. The file imports nothing of adapterxl, so that the process holds n
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 
-def main(paths: Sequence[str]) -> int:
-    """Convert source, target, source, target ...; 0 when all were."""
+def main(source: str, target: str) -> int:
+    """Convert one file; 0 when that was done."""
     import torch
     from safetensors.torch import save_file
 
-    for source, target in zip(paths[::2], paths[1::2], strict=True):
-        try:
-            found = torch.load(source, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a hostile file makes of the reader, it ends here
-            print(f"it holds more than plain tensors, or is damaged ({type(error).__name__})", file=sys.stderr)
-            return 1
-        if not isinstance(found, dict) or not all(
-            isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in found.items()
-        ):
-            print("found something else than names and tensors", file=sys.stderr)
-            return 1
-        save_file({key: value.detach().clone().contiguous() for key, value in found.items()}, target, {"format": "pt"})
+    try:
+        found = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a hostile file makes of the reader, it ends here
+        print(f"it holds more than plain tensors, or is damaged ({type(error).__name__})", file=sys.stderr)
+        return 1
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in found.items()
+    ):
+        print("found something else than names and tensors", file=sys.stderr)
+        return 1
+    save_file({key: value.detach().clone().contiguous() for key, value in found.items()}, target, {"format": "pt"})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

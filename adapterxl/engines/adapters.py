@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..artifacts import adapterhub_layout
+from ..artifacts import adapterhub_layout, adapterhub_lora
 from ..backbone import Backbone, share_structure
 from ..errors import EngineError
-from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, FusionPart, LoRAPart, Part
 from ..ragged import RaggedBatch
 from .packed import finished
 from .vanilla import quiet, run_vanilla
-
-_ATTENTION = {"query": "q", "key": "k", "value": "v"}
 
 
 class AdaptersEngine:
@@ -148,7 +146,7 @@ def _check(parts: Sequence[Part]) -> None:
         raise EngineError("The adapters library runs par_bn in a stack of bottlenecks wrongly (of two, only the last "
                           "acts); use --engine packed.")  # fmt: skip
     for part in loras:
-        if part.rescales or isinstance(part, DoRAPart):
+        if part.rescales:
             raise EngineError("The adapters library computes DoRA wrongly (it scales the bias, and leaves alpha / r "
                               "out of the norm); use --engine packed or --engine peft.")  # fmt: skip
         if "attention_output" in part.sites:
@@ -170,8 +168,8 @@ def _config(part: Part, backbone: Backbone) -> Any:
             r=rank,
             alpha=rank * part.scale,
             dropout=part.dropout_p,
-            attn_matrices=[letter for site, letter in _ATTENTION.items() if site in part.sites],
-            selfattn_lora=any(site in part.sites for site in _ATTENTION),
+            attn_matrices=[letter for site, letter in adapterhub_lora.ATTENTION.items() if site in part.sites],
+            selfattn_lora=any(site in part.sites for site in adapterhub_lora.ATTENTION),
             intermediate_lora="ffn_up" in part.sites,
             output_lora="ffn_down" in part.sites,
             leave_out=[layer for layer in range(backbone.layers) if layer not in part.layers],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..attention import packed_attention
 from ..backbone import Backbone
-from ..modules.base import SITES, Part, dropout, through_site
+from ..modules.base import SITES, Part, dropout, through_place, through_site
 from ..ragged import RaggedBatch
 
 Plan = Sequence[Sequence[Part]]
@@ -97,9 +97,7 @@ def _layer(
 
     def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
         def step(stack: Sequence[Part], r: Tensor, o: Tensor) -> Tensor:
-            for part in stack:
-                o = part.adapt(index, name, o, r, norm)
-            return o
+            return through_place(stack, index, name, o, r, norm)
 
         return _by_group(plan, batch, step, residual, z)
 

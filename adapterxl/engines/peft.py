@@ -49,12 +49,11 @@ class PeftEngine:
             parts[_NEW] = self.new
         wrapped = None
         for name, part in parts.items():
-            if len(parts) > 1 and (part.rescales or isinstance(part, DoRAPart)):
+            if len(parts) > 1 and part.rescales:
                 raise EngineError(
                     "The peft library runs DoRA together with another module wrongly (its norms are those of the plain "
                     "backbone); use --engine packed."
                 )
-            dora = part.rescales or isinstance(part, DoRAPart)
             ranks = {f"layer.{layer}.{SITES[site]}": part.rank(layer, site) for layer, site in part.keys}
             config = peft.LoraConfig(
                 r=max(ranks.values()),
@@ -64,7 +63,7 @@ class PeftEngine:
                     f"layer.{layer}.{SITES[site]}": part.rank(layer, site) * part.scales[layer, site]
                     for layer, site in part.keys
                 },
-                use_dora=dora,
+                use_dora=part.rescales,
                 target_modules=list(ranks),
                 lora_dropout=part.dropout_p,
             )
@@ -78,7 +77,7 @@ class PeftEngine:
                 assert found is not None
                 for target, tensor in zip((module.lora_A[name], module.lora_B[name]), found, strict=True):
                     target.weight.data = tensor.detach().clone().to(backbone.device)
-                if part.rescales:
+                if part.rows:  # of a DoRA that is yet to be trained, peft's own first magnitudes are ours
                     length = (module.base_layer.weight + found[1].detach() @ found[0].detach()).norm(dim=1)
                     rows = part.row_scale(layer, site)
                     module.lora_magnitude_vector[name].weight.data = length if rows is None else length * rows

@@ -66,10 +66,19 @@ class Part(nn.Module):
         """
         return z
 
+    def row_scale(self, layer: int, site: str) -> Tensor | None:
+        """The factor of each output of a Linear's weights, shape (outputs,), or None where nothing is rescaled."""
+        return None
+
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers in which this part acts, ascending."""
-        raise NotImplementedError
+        return tuple(sorted({layer for layer, _ in self.keys}))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Linears on which this part acts in some layer."""
+        return tuple(site for site in SITES if any(site == key[1] for key in self.keys))
 
     @property
     def learns_from(self) -> int:
@@ -104,6 +113,15 @@ def through_site(stack: Sequence[Part], layer: int, site: str, x: Tensor, y: Ten
         y = part.add(layer, site, x, y, bias)
         bias = part.moved_bias(layer, site, bias)
     return y
+
+
+def through_place(
+    stack: Sequence[Part], layer: int, place: str, z: Tensor, residual: Tensor, norm: nn.Module
+) -> Tensor:
+    """The output z of a block after all parts of a stack, one after another."""
+    for part in stack:
+        z = part.adapt(layer, place, z, residual, norm)
+    return z
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

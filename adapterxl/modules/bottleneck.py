@@ -144,10 +144,6 @@ class BottleneckPart(Part):
         return up if variant.scaling == 1.0 else up * variant.scaling
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(sorted({layer for layer, _ in self.keys}))
-
-    @property
     def width(self) -> int:
         """Width of the bottleneck."""
         return self.weights[_flat(self.keys[0], "down.weight")].shape[0]

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base import Part, dropout, linear
-from .ia3 import IA3Part
-from .lora import Dimensions, Key, LoRA, LoRAPart, flat_name, rescaled
+from .base import Part
+from .lora import Dimensions, Key, LoRA, LoRAPart, flat_name
 
 Weights = Callable[[int, str], Tensor]
 """Layer and site -> the backbone's weight matrix, shape (outputs, inputs)."""
@@ -48,20 +47,18 @@ class DoRAPart(LoRAPart):
             }
         )
         self._weights: Weights | None = None
-        self._below: dict[Key, list[Part]] = {}
+        self._below: Sequence[Part] = ()
         self._square: dict[Key, Tensor] = {}
 
     def bind(self, weights: Weights, below: Sequence[Part]) -> None:
         """Take the backbone's weights and the frozen parts below as what is rescaled; magnitudes start at its norms."""
-        self._weights = weights
+        self._weights, self._below = weights, below
         with torch.no_grad():
             for key in self.keys:
-                self._below[key] = [part for part in below if isinstance(part, LoRAPart | IA3Part)]
-                device = self.m[flat_name(key)].device
-                changed = _rows_through(self._below[key], key, weights(*key).double())
-                square = (changed**2).sum(1).to(device)
-                self._square[key] = square.to(self.m[flat_name(key)].dtype)
-                self.m[flat_name(key)].copy_(square.sqrt())
+                m = self.m[flat_name(key)]
+                square = (self._through(key, weights(*key).double()) ** 2).sum(1).to(m.device)
+                self._square[key] = square.to(m.dtype)
+                m.copy_(square.sqrt())
 
     def norms(self, layer: int, site: str) -> Tensor:
         """Length of each row of the weights with the addition, shape (outputs,), without a gradient.
@@ -72,50 +69,23 @@ class DoRAPart(LoRAPart):
         key = layer, site
         with torch.no_grad():
             a, b = self.a[flat_name(key)], self.b[flat_name(key)] * self.scales[key]
-            crossed = _columns_through(self._below[key], key, self._weights(layer, site).to(a.dtype) @ a.t(), a)
+            crossed = self._through(key, self._weights(layer, site).to(a.dtype) @ a.t(), a.t())
             square = self._square[key] + 2 * (crossed * b).sum(1) + ((b @ (a @ a.t())) * b).sum(1)
             return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()  # a row of zeros stays zero, not NaN
 
-    def add(self, layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
-        found = self.factors(layer, site)
-        if found is None:
-            return y
-        a, b = found
-        low = linear(dropout(x, self.dropout_p, self.training), a)
-        y = torch.addmm(y, low, b.to(y.dtype).t(), alpha=self.scales[layer, site])
-        return rescaled(y, self.m[flat_name((layer, site))] / self.norms(layer, site), bias)
+    @property
+    def rescales(self) -> bool:
+        return True
 
-    def folded(self) -> LoRAPart:
-        part = super().folded()
-        rows = {key: (self.m[flat_name(key)] / self.norms(*key)).detach().clone() for key in self.keys}
-        factors = {key: pair for key in part.keys if (pair := part.factors(*key)) is not None}
-        return LoRAPart(
-            self.name,
-            {key: (a.detach(), b.detach()) for key, (a, b) in factors.items()},
-            rows=rows,
-            task=self.task,
-            trained_on=self.trained_on,
-        )
+    def row_scale(self, layer: int, site: str) -> Tensor | None:
+        flat = flat_name((layer, site))
+        return self.m[flat] / self.norms(layer, site) if flat in self.m else None
 
-
-def _rows_through(below: Sequence[Part], key: Key, weight: Tensor) -> Tensor:
-    """The weight matrix after the frozen parts below."""
-    for part in below:
-        if isinstance(part, LoRAPart) and (pair := part.factors(*key)) is not None:
-            weight = weight + (pair[1] @ pair[0]).to(weight)
-        weight = _scaled(part, key, weight)
-    return weight
-
-
-def _columns_through(below: Sequence[Part], key: Key, crossed: Tensor, a: Tensor) -> Tensor:
-    """The same for its product with A', shape (outputs, rank)."""
-    for part in below:
-        if isinstance(part, LoRAPart) and (pair := part.factors(*key)) is not None:
-            crossed = crossed + pair[1] @ (pair[0] @ a.t())
-        crossed = _scaled(part, key, crossed)
-    return crossed
-
-
-def _scaled(part: Part, key: Key, matrix: Tensor) -> Tensor:
-    rows = part.row_scale(*key) if isinstance(part, LoRAPart | IA3Part) else None
-    return matrix if rows is None else matrix * rows[:, None].to(matrix)
+    def _through(self, key: Key, product: Tensor, right: Tensor | None = None) -> Tensor:
+        """W, or W times `right`, for the weights that the frozen parts below make of the backbone's."""
+        for part in self._below:
+            if isinstance(part, LoRAPart) and (pair := part.factors(*key)) is not None:
+                product = product + (pair[1] @ (pair[0] if right is None else pair[0] @ right)).to(product)
+            if (rows := part.row_scale(*key)) is not None:
+                product = product * rows[:, None].to(product)
+        return product

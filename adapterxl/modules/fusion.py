@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import CompositionError
 from .attention_record import record
-from .base import SITES, Part, dropout, linear, through_site
+from .base import SITES, Part, dropout, linear, through_place, through_site
 from .bottleneck import BottleneckPart
 from .lora import Dimensions, Key, LoRAPart, flat_name, site_shape
 
@@ -172,10 +172,7 @@ class FusionPart(Part):
             return self._adapterfusion(key, acting, z, residual, norm)
 
         def through(indices: Sequence[int]) -> Tensor:
-            o = z
-            for part in self._parts(indices):
-                o = part.adapt(layer, place, o, residual, norm)
-            return o
+            return through_place(self._parts(indices), layer, place, z, residual, norm)
 
         if len(acting) < 2:
             return through(acting)
@@ -228,10 +225,6 @@ class FusionPart(Part):
         return shares
 
     # --- what it is
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(sorted({layer for layer, _ in self.keys}))
 
     @property
     def learns_from(self) -> int:

@@ -30,7 +30,6 @@ class IA3Part(Part):
         self.l = nn.ParameterDict({flat_name(key): nn.Parameter(scales[key]) for key in self.keys})
 
     def row_scale(self, layer: int, site: str) -> Tensor | None:
-        """The factor of each output at one site, or None where this part does not act."""
         flat = flat_name((layer, site))
         return self.l[flat] if flat in self.l else None
 
@@ -41,14 +40,6 @@ class IA3Part(Part):
     def moved_bias(self, layer: int, site: str, bias: Tensor | None) -> Tensor | None:
         rows = self.row_scale(layer, site)
         return bias if bias is None or rows is None else bias * rows.to(bias.dtype)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(sorted({layer for layer, _ in self.keys}))
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        return tuple(site for site in SITES if any(site == key[1] for key in self.keys))
 
     def settings(self) -> dict[str, Any]:
         return {}

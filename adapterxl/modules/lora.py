@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +176,6 @@ class LoRAPart(Part):
         return (self.a[flat], self.b[flat]) if flat in self.a else None
 
     def row_scale(self, layer: int, site: str) -> Tensor | None:
-        """The factor of each output at one site, shape (outputs,), or None where nothing is rescaled."""
         flat = flat_name((layer, site))
         return self.rows[flat] if flat in self.rows else None
 
@@ -200,14 +199,6 @@ class LoRAPart(Part):
         if len(set(self.scales.values())) != 1:
             raise CompositionError(f"'{self.name}' has a scale of its own for each site.")
         return next(iter(self.scales.values()))
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(sorted({layer for layer, _ in self.keys}))
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        return tuple(site for site in SITES if any(site == key[1] for key in self.keys))
 
     @property
     def rescales(self) -> bool:
@@ -237,10 +228,10 @@ class LoRAPart(Part):
         """The same with the scale inside B (computed in the dtype of B) and without dropout."""
         factors, rows = {}, {}
         for layer, site in self.keys:
-            flat = flat_name((layer, site))
+            flat, scale = flat_name((layer, site)), self.row_scale(layer, site)
             factors[layer, site] = self.a[flat].detach().clone(), self.b[flat].detach() * self.scales[layer, site]
-            if flat in self.rows:
-                rows[layer, site] = self.rows[flat].detach().clone()
+            if scale is not None:
+                rows[layer, site] = scale.detach().clone()
         return LoRAPart(self.name, factors, rows=rows, task=self.task, trained_on=self.trained_on)
 
 
@@ -302,7 +293,7 @@ def cut(whole: LoRAPart, ranks: Mapping[str, Sequence[int]], name: str) -> LoRAP
     return LoRAPart(name, factors)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a setting is a plain number; a recipe may hold anything."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

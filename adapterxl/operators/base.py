@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError, did_you_mean
 from ..modules import Part
+from ..modules.lora import is_number as is_plain_number
 
 Value = bool | int | float | str | tuple[float, ...]
 
@@ -105,31 +106,9 @@ def show(value: object) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether it is a finite number; whole ones beyond the range of float64 are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def in_order(members: Sequence[TaskModule]) -> tuple[Part, ...]:
-    """All parts of all members, each once, in order of first appearance.
-
-    A module that was trained on top of others brings them along, so what two members share is not counted
-    twice: merge(nli, ner) is nli and ner, also when ner was trained on nli and holds it.
-
-    Raises:
-        CompositionError: If a member is named twice, or has no parts.
-    """
-    parts: dict[str, Part] = {}
-    seen: set[tuple[str, ...]] = set()
-    for member in members:
-        refuse_empty(member)
-        digests = tuple(part.digest() for part in member.parts)
-        if digests in seen:
-            raise CompositionError(f"'{member.name}' is there twice. Name each module once.")
-        seen.add(digests)
-        for digest, part in zip(digests, member.parts, strict=True):
-            parts.setdefault(digest, part)
-    return tuple(parts.values())
+    return is_plain_number(value) and abs(value) <= sys.float_info.max
 
 
 def refuse_empty(member: TaskModule) -> None:
@@ -138,29 +117,57 @@ def refuse_empty(member: TaskModule) -> None:
         raise CompositionError(f"'{member.name}' has nothing to combine: it is a head alone. Leave it out.")
 
 
+def told_apart(members: Sequence[TaskModule]) -> list[tuple[str, ...]]:
+    """The digests of each member's parts; to be taken once, as they read all weights.
+
+    Raises:
+        CompositionError: If a member is named twice, or has no parts.
+    """
+    found: list[tuple[str, ...]] = []
+    for member in members:
+        refuse_empty(member)
+        digests = tuple(part.digest() for part in member.parts)
+        if digests in found:
+            raise CompositionError(f"'{member.name}' is there twice. Name each module once.")
+        found.append(digests)
+    return found
+
+
 def sequence(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
-    """All parts in order, as `merge` and `stack` have them; for `options` there is no use."""
-    parts = in_order(members)
-    return Combined(parts, (*inside_notes(members), *order_notes(parts)))
+    """All parts of all members, each once, in order of first appearance: merge and stack. There are no `options`.
+
+    A module that was trained on top of others brings them along, so what two members share is not counted
+    twice: merge(nli, ner) is nli and ner, also when ner was trained on nli and holds it.
+    """
+    digests = told_apart(members)
+    parts: dict[str, Part] = {}
+    for member, own in zip(members, digests, strict=True):
+        for digest, part in zip(own, member.parts, strict=True):
+            parts.setdefault(digest, part)
+    found = tuple(parts.values())
+    return Combined(found, (*_inside_notes(members, digests), *order_notes(found, tuple(parts))))
 
 
-def inside_notes(members: Sequence[TaskModule]) -> tuple[str, ...]:
+def _inside_notes(members: Sequence[TaskModule], digests: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """One sentence for each member that an earlier one already holds whole, as merge(ner, nli) with ner on nli."""
     notes: list[str] = []
     held: dict[str, str] = {}
-    for member in members:
-        digests = [part.digest() for part in member.parts]
-        if all(digest in held for digest in digests):
-            notes.append(f"'{member.name}' is already inside '{held[digests[-1]]}', and is counted once.")
-        for digest in digests:
+    for member, own in zip(members, digests, strict=True):
+        if all(digest in held for digest in own):
+            notes.append(f"'{member.name}' is already inside '{held[own[-1]]}', and is counted once.")
+        for digest in own:
             held.setdefault(digest, member.name)
     return tuple(notes)
 
 
-def order_notes(parts: Sequence[Part]) -> tuple[str, ...]:
-    """One sentence for each part that was trained in other company than it now has before it."""
+def order_notes(parts: Sequence[Part], digests: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """One sentence for each part that was trained in other company than it now has before it.
+
+    Args:
+        digests: Those of the parts, if they are known already.
+    """
     notes = []
-    digests = tuple(part.digest() for part in parts)  # once each: it reads all weights
+    digests = tuple(part.digest() for part in parts) if digests is None else digests
     names = {digest: part.name for digest, part in zip(digests, parts, strict=True)}
     for position, part in enumerate(parts):
         before = digests[:position]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator, Option
-from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, Key, by_site, check, dense, total_rank, truncated_dense
+from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, Key, by_dense_site, check, dense
 
 SEED = Option(
     "seed",
@@ -53,12 +53,7 @@ def dropped_sum(
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
     weights = options.get("weights", (1 / len(members),) * len(members))
     density, seed = options.get("density", KEPT.default), options.get("seed", SEED.default)
-
-    def site(key: Key, found: list[Factors | None]) -> tuple[Factors, float]:
-        result = dropped_sum(key, found, weights, density, seed)
-        return truncated_dense(result, options.get("rank", total_rank(found)))
-
-    return by_site("dare", members, options, site)
+    return by_dense_site("dare", members, options, lambda key, found: dropped_sum(key, found, weights, density, seed))
 
 
 OPERATOR = Operator(

@@ -112,6 +112,24 @@ def by_site(
     return Combined((part.requires_grad_(False),), notes=_loss_note(operator, lost))
 
 
+def by_dense_site(
+    operator: str,
+    members: Sequence[TaskModule],
+    options: Mapping[str, Any],
+    site: Callable[[Key, list[Factors | None]], Tensor],
+) -> Combined:
+    """As `by_site`, where a site's result is a matrix of full rank: it is kept at the rank of the options.
+
+    Args:
+        site: Key and each member's factors there -> delta W, of shape (outputs, inputs).
+    """
+
+    def kept(key: Key, found: list[Factors | None]) -> tuple[Factors, float]:
+        return truncated_dense(site(key, found), options.get("rank", total_rank(found)))
+
+    return by_site(operator, members, options, kept)
+
+
 def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor with memory of its own, row after row: it may be a view of something larger."""
     return tensor.to(dtype).clone(memory_format=torch.contiguous_format)

@@ -7,12 +7,14 @@ modules/fusion.py for both formulas. A member brings all its parts, so what two 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..artifacts.module import TaskModule
 from ..errors import CompositionError
 from ..modules.fusion import FUSIONS, RANK, FusionPart, check_members
-from .base import Combined, Operator, Option, order_notes, refuse_empty
+from . import delta
+from .base import Combined, Operator, Option, order_notes, refuse_empty, told_apart
 
 KIND = Option(
     "kind",
@@ -21,13 +23,7 @@ KIND = Option(
     "lowrank",
     "; ".join(f"{name}: {variant.summary}" for name, variant in FUSIONS.items()),
 )
-WIDTH = Option(
-    "rank",
-    "a whole number from 1",
-    lambda value, members: type(value) is int and value >= 1,
-    RANK,
-    "kind=lowrank: width of queries and keys",
-)
+WIDTH = replace(delta.RANK, default=RANK, summary="kind=lowrank: width of queries and keys")
 
 
 def check(member: TaskModule) -> None:
@@ -45,12 +41,7 @@ def together(members: Sequence[TaskModule], options: Mapping[str, Any]) -> None:
     kind = options.get("kind", "lowrank")
     if kind != "lowrank" and "rank" in options:
         raise CompositionError(f"fuse, rank: kind={kind} has full matrices and no rank. Leave rank out.")
-    seen: set[tuple[str, ...]] = set()
-    for member in members:
-        digests = tuple(part.digest() for part in member.parts)
-        if digests in seen:
-            raise CompositionError(f"'{member.name}' is there twice. Name each module once.")
-        seen.add(digests)
+    told_apart(members)
     if len(members) > 1:
         check_members([member.parts for member in members], kind)
 

@@ -9,32 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator
-from .delta import (
-    DENSITY,
-    RANK,
-    REFUSES,
-    Factors,
-    Key,
-    by_site,
-    check,
-    dense,
-    least_kept,
-    total_rank,
-    trimmed,
-    truncated_dense,
-)
+from .delta import DENSITY, RANK, REFUSES, Factors, Key, by_dense_site, check, dense, least_kept, trimmed
 
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
-    def site(key: Key, found: list[Factors | None]) -> tuple[Factors, float]:
+    def site(key: Key, found: list[Factors | None]) -> Tensor:
         assert found[0] is not None
         whole = dense(found[0])
-        kept = trimmed(whole, least_kept(whole, options.get("density", DENSITY.default)))
-        return truncated_dense(kept, options.get("rank", total_rank(found)))
+        return trimmed(whole, least_kept(whole, options.get("density", DENSITY.default)))
 
-    return by_site("prune", members, options, site)
+    return by_dense_site("prune", members, options, site)
 
 
 OPERATOR = Operator(

@@ -14,21 +14,7 @@ from torch import Tensor
 
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator
-from .delta import (
-    DENSITY,
-    RANK,
-    REFUSES,
-    WEIGHTS,
-    Factors,
-    Key,
-    by_site,
-    check,
-    dense,
-    least_kept,
-    total_rank,
-    trimmed,
-    truncated_dense,
-)  # fmt: skip
+from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, by_dense_site, check, dense, least_kept, trimmed
 
 
 def elected_mean(found: Sequence[Factors | None], weights: Sequence[float], density: float) -> Tensor:
@@ -51,12 +37,8 @@ def elected_mean(found: Sequence[Factors | None], weights: Sequence[float], dens
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:
     weights = options.get("weights", (1.0,) * len(members))
-
-    def site(key: Key, found: list[Factors | None]) -> tuple[Factors, float]:
-        result = elected_mean(found, weights, options.get("density", DENSITY.default))
-        return truncated_dense(result, options.get("rank", total_rank(found)))
-
-    return by_site("ties", members, options, site)
+    density = options.get("density", DENSITY.default)
+    return by_dense_site("ties", members, options, lambda key, found: elected_mean(found, weights, density))
 
 
 OPERATOR = Operator(
