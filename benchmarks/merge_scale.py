@@ -33,7 +33,7 @@ from adapterxl.evaluation.scores import write_whole
 from adapterxl.modules import SITES, LoRAPart
 from adapterxl.modules.lora import concatenate, site_shape
 from adapterxl.operators import Expression, average, compose, dare, merge, prune, svd, ties
-from adapterxl.operators.dare import dropped
+from adapterxl.operators.dare import chances, dropped
 
 MIB = 2**20
 SCALE = 2.0  # alpha / rank of every module; a power of two, so folding it in is exact
@@ -144,8 +144,11 @@ def elected(settings: Settings, key: Key, whole: Whole = round) -> np.ndarray:
 
 def dropped_mean(settings: Settings, key: Key) -> np.ndarray:
     """What our dare keeps, from the masks that it draws."""
-    ones = [dropped(torch.ones(m.shape), DARE_DENSITY, DARE_SEED, i, key) for i, m in enumerate(dense(settings, key))]
-    return np.mean([m * (one.numpy() > 0) / DARE_DENSITY for m, one in zip(dense(settings, key), ones, strict=True)], 0)
+    kept = []
+    for member, matrix in enumerate(dense(settings, key)):
+        ones = dropped(torch.ones(matrix.shape), DARE_DENSITY, chances(DARE_SEED, member, key))
+        kept.append(matrix * (ones.numpy() > 0) / DARE_DENSITY)
+    return np.mean(kept, axis=0)
 
 
 def pruned_total(settings: Settings, key: Key) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator, Option
-from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, Key, by_dense_site, check, dense
+from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, Key, by_dense_site, check, row_blocks
 
 SEED = Option(
     "seed",
@@ -29,10 +29,14 @@ KEPT = replace(DENSITY, default=0.5, summary="chance of an entry to be kept")
 SHARES = replace(WEIGHTS, summary="a factor for each member's delta W; by default 1 / members")
 
 
-def dropped(matrix: Tensor, density: float, seed: int, member: int, key: Key) -> Tensor:
-    """Each entry kept with chance `density` and divided by it; the same for the same seed, place and member."""
+def chances(seed: int, member: int, key: Key) -> torch.Generator:
+    """What an entry's chance is drawn from, row after row; the same for the same seed, place and member."""
     number = hashlib.sha256(f"{seed} {member} {key[0]}.{key[1]}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(number[:7], "big"))
+    return torch.Generator().manual_seed(int.from_bytes(number[:7], "big"))
+
+
+def dropped(matrix: Tensor, density: float, generator: torch.Generator) -> Tensor:
+    """Each entry kept with chance `density` and divided by it."""
     kept = torch.rand(matrix.shape, generator=generator, dtype=torch.float32) < density
     return matrix.mul(kept).div_(density)
 
@@ -41,13 +45,16 @@ def dropped_sum(
     key: Key, found: Sequence[Factors | None], weights: Sequence[float], density: float, seed: int
 ) -> Tensor:
     """The dense delta W of one site, before any truncation."""
-    total: Tensor | None = None
-    for member, (pair, weight) in enumerate(zip(found, weights, strict=True)):
-        if pair is not None:
-            value = dropped(dense(pair), density, seed, member, key).mul_(weight)
-            total = value if total is None else total.add_(value)
-    assert total is not None
-    return total
+    there = [
+        (pair, weight, chances(seed, member, key))
+        for member, (pair, weight) in enumerate(zip(found, weights, strict=True))
+        if pair is not None
+    ]
+    pieces = []
+    for rows in row_blocks(found):
+        values = [dropped(b[rows] @ a, density, generator).mul_(weight) for (a, b), weight, generator in there]
+        pieces.append(torch.stack(values).sum(0))
+    return torch.cat(pieces)
 
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:

@@ -20,7 +20,7 @@ def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combin
     def site(key: Key, found: list[Factors | None]) -> Tensor:
         assert found[0] is not None
         whole = dense(found[0])
-        return trimmed(whole, least_kept(whole, options.get("density", DENSITY.default)))
+        return trimmed(whole, least_kept(whole.abs(), options.get("density", DENSITY.default)))
 
     return by_dense_site("prune", members, options, site)
 

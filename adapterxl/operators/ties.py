@@ -14,25 +14,39 @@ from torch import Tensor
 
 from ..artifacts.module import TaskModule
 from .base import Combined, Operator
-from .delta import DENSITY, RANK, REFUSES, WEIGHTS, Factors, by_dense_site, check, dense, least_kept, trimmed
+from .delta import (
+    DENSITY,
+    RANK,
+    REFUSES,
+    WEIGHTS,
+    Factors,
+    by_dense_site,
+    check,
+    dense,
+    least_kept,
+    row_blocks,
+    trimmed,
+)
 
 
 def elected_mean(found: Sequence[Factors | None], weights: Sequence[float], density: float) -> Tensor:
-    """The dense delta W of one site, before any truncation. One member's matrix at a time is kept."""
-    sums: list[Tensor] = []  # of all values, of the positive ones; how many are not zero, how many are positive
-    for pair, weight in zip(found, weights, strict=True):
-        if pair is None:
-            continue
-        value = dense(pair)
-        value = trimmed(value, least_kept(value, density))
-        value = value if weight == 1 else value.mul_(weight)
-        sums = sums or [torch.zeros_like(value, dtype=dtype) for dtype in (None, None, torch.int16, torch.int16)]
-        for total, term in zip(sums, (value, value.clamp(min=0), value != 0, value > 0), strict=True):
-            total.add_(term)
-    both, positive, count, count_positive = sums
-    negative, count_negative = both - positive, count - count_positive
-    up = positive.div_(count_positive.clamp_(min=1)).mul_(both > 0)
-    return up.add_(negative.div_(count_negative.clamp_(min=1)).mul_(both < 0))
+    """The dense delta W of one site, before any truncation."""
+    there = [
+        (pair, weight, least_kept(dense(pair).abs_(), density))
+        for pair, weight in zip(found, weights, strict=True)
+        if pair is not None
+    ]
+    pieces = []
+    for rows in row_blocks(found):
+        values = [trimmed(b[rows] @ a, least).mul_(weight) for (a, b), weight, least in there]
+        total = torch.stack(values).sum(0)
+        agreed, count = torch.zeros_like(total), torch.zeros_like(total)
+        for value in values:
+            agrees = (value * total > 0).to(value.dtype)
+            agreed.addcmul_(value, agrees)
+            count.add_(agrees)
+        pieces.append(agreed.div_(count.clamp_(min=1)))
+    return torch.cat(pieces)
 
 
 def combine(members: Sequence[TaskModule], options: Mapping[str, Any]) -> Combined:

@@ -31,7 +31,7 @@ from adapterxl.artifacts import TaskModule
 from adapterxl.errors import CompositionError
 from adapterxl.modules import Bottleneck, LoRAPart
 from adapterxl.operators import add, average, compose, dare, merge, prune, svd, ties
-from adapterxl.operators.dare import dropped
+from adapterxl.operators.dare import chances, dropped
 from adapterxl.operators.expression import Expression
 
 TOLERANCE = 1e-6
@@ -155,7 +155,7 @@ def test_dare_drops_entries_and_scales_the_others_up(kind: str, dtype: torch.dty
     expected = {}
     for key in KEYS:
         each = [change(member, key) for member in members]
-        kept = [dropped(torch.ones(m.shape), density, seed, i, key).numpy() > 0 for i, m in enumerate(each)]
+        kept = [dropped(torch.ones(m.shape), density, chances(seed, i, key)).numpy() > 0 for i, m in enumerate(each)]
         each = [np.where(mask, matrix / density, 0.0) for mask, matrix in zip(kept, each, strict=True)]
         expected[key] = weighted(each, weights or (1 / 3,) * 3)
     found = compose(dare(*members, weights=weights, density=density, seed=seed, rank=WIDTH))
@@ -164,15 +164,27 @@ def test_dare_drops_entries_and_scales_the_others_up(kind: str, dtype: torch.dty
         check_truncated(compose(dare(*members, density=density, seed=seed, rank=2)), expected, 2)
 
 
+@pytest.mark.parametrize("operator", [ties, dare])
+def test_working_on_a_site_a_few_rows_at_a_time_changes_nothing(
+    operator: Callable[..., Expression], monkeypatch: pytest.MonkeyPatch
+):
+    members = MEMBERS["mixed"](torch.float64)
+    whole = changes(compose(operator(*members, density=0.4, rank=WIDTH)))
+    monkeypatch.setattr("adapterxl.operators.delta._CACHED", 3 * WIDTH)
+    assert off(changes(compose(operator(*members, density=0.4, rank=WIDTH))), whole) <= 1e-12
+
+
 def test_dare_keeps_its_share_and_drops_other_entries_for_another_seed_member_or_place():
     ones = torch.ones(300, 200, dtype=torch.float64)
-    draws = [dropped(ones, 0.3, *which) for which in ((0, 0, (0, "key")), (1, 0, (0, "key")), (0, 1, (0, "key")),
-                                                      (0, 0, (1, "key")), (0, 0, (0, "value")))]  # fmt: skip
+    places: list[tuple[int, int, Key]] = [
+        (0, 0, (0, "key")), (1, 0, (0, "key")), (0, 1, (0, "key")), (0, 0, (1, "key")), (0, 0, (0, "value")),
+    ]  # fmt: skip
+    draws = [dropped(ones, 0.3, chances(*place)) for place in places]
     for draw in draws:
         assert set(draw.unique().tolist()) == {0.0, 1 / 0.3}
         assert float(draw.mean()) == pytest.approx(1, abs=0.03)  # five standard deviations: 0.031
     for i, draw in enumerate(draws):
-        assert torch.equal(draw, dropped(ones, 0.3, *((0, 0, (0, "key")),)[0])) == (i == 0)
+        assert torch.equal(draw, dropped(ones, 0.3, chances(0, 0, (0, "key")))) == (i == 0)
         for other in draws[i + 1 :]:
             both = ((draw > 0) & (other > 0)).double().mean()
             assert float(both) == pytest.approx(0.09, abs=0.01)  # independent: 0.3 * 0.3
