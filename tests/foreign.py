@@ -24,7 +24,7 @@ HF_CLASSES = {
     "": "AutoModel",
 }
 TASK_TYPES = {"classify": "SEQ_CLS", "tag": "TOKEN_CLS", "span": "QUESTION_ANS"}
-_NEW = ("lora", "ia3_l", "adapters", "classifier", "qa_outputs", "heads", "modules_to_save")
+_NEW = ("lora", "ia3_l", "adapters", "adapter_fusion", "classifier", "qa_outputs", "heads", "modules_to_save")
 
 
 def randomise(model: Any, seed: int = 3) -> Any:

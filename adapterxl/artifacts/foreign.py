@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backbone import Backbone
 from ..errors import ArtifactError, BackboneError
-from ..modules import Part
+from ..modules import FusionPart, Part
 from ..tasks import get_task
 from . import adapterhub_layout, peft_layout, store
 from .foreign_adapterhub import read_adapterhub
@@ -66,16 +66,19 @@ def import_folder(
         found = read_adapterhub(source, on, labels)
         parts, head, choices, names = found.parts, found.head, found.choices, found.names
         notes += found.notes
-        inside = adapterhub_layout.CONFIG if len(names) == 1 and source.has(adapterhub_layout.CONFIG) else ""
-        config = source.fields(inside or f"{names[-1]}/{adapterhub_layout.CONFIG}").values
+        config = source.fields(found.config).values
         said, revision, version = config.get("model_name"), None, config.get("version")
     said = Path(said).name if isinstance(said, str) and said.startswith(("/", ".", "~")) else said  # no one's folders
     notes[:0] = [_base_note(said, revision, on, path, other_base),
                  "Written by another program: on top of which modules it was trained is not known."]  # fmt: skip
     head = for_task(head, chosen, notes)
-    for part, own in zip(parts, unique_names([_plain(own) for own in names]), strict=True):
-        part.name, part.task = own, chosen.name if chosen else ""
+    inside = [one for part in parts if isinstance(part, FusionPart) for member in part.members for one in member]
+    every = [*zip(parts, names, strict=True), *((one, one.name) for one in inside)]
+    for (part, _), own in zip(every, unique_names([_plain(own) for _, own in every]), strict=True):
+        part.name = own
         part.requires_grad_(False)
+    for part in parts:
+        part.task = chosen.name if chosen else ""
     own = name or (_plain(names[0]) if len(names) == 1 else _plain(path.resolve().name))
     if len(parts) == 1:
         parts[0].name = own

@@ -1,4 +1,4 @@
-"""AdapterHub folders that other programs wrote, as parts: seq_bn, double_seq_bn, par_bn, LoRA, IA3, stacks, heads."""
+"""AdapterHub folders that other programs wrote, as parts: bottlenecks, LoRA, IA3, stacks, AdapterFusion, heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..errors import ArtifactError
-from ..modules import VARIANTS, BottleneckPart, IA3Part, LoRAPart, Part
+from ..errors import ArtifactError, CompositionError
+from ..modules import VARIANTS, BottleneckPart, FusionPart, IA3Part, LoRAPart, Part
 from ..modules.lora import site_shape
 from . import adapterhub_layout as layout
-from . import adapterhub_lora
+from . import adapterhub_lora, fusion_layout
 from .foreign_files import Fields, ForeignFolder, check_shape, is_alpha, is_count, is_flag, is_text, short
 from .foreign_heads import flexible_head
 from .module import HeadState
@@ -42,13 +42,19 @@ _OLD_NAMES = {
 
 @dataclass
 class HubFolder:
-    """What an AdapterHub folder gives: parts in order, the head that acts, and what else a user should know."""
+    """What an AdapterHub folder gives: parts in order, the head that acts, and what else a user should know.
+
+    Attributes:
+        names: A name for each part; a fusion is named after its members, which have names of their own already.
+        config: The file that describes the last adapter.
+    """
 
     parts: tuple[Part, ...]
     head: HeadState | None
     choices: int | None
     names: tuple[str, ...]
     notes: list[str]
+    config: str
 
 
 def read_adapterhub(folder: ForeignFolder, on: Backbone, labels: Sequence[str] | None) -> HubFolder:
@@ -61,21 +67,23 @@ def read_adapterhub(folder: ForeignFolder, on: Backbone, labels: Sequence[str] |
         part, name = _adapter(folder, "", on)
         only = _head(folder, "", on, labels)
         folder.nothing_else()
-        return HubFolder((part,), only[0] if only else None, only[1] if only else None, (name,), [])
+        return HubFolder((part,), only[0] if only else None, only[1] if only else None, (name,), [], layout.CONFIG)
     fields = folder.fields(layout.SETUP)
-    names = _stacked(fields.get("adapter_setup", lambda v: isinstance(v, dict), "an object"), fields.where)
+    blocks = _stacked(fields.get("adapter_setup", lambda v: isinstance(v, dict), "an object"), fields.where)
+    names = [name for block in blocks for name in block]
     said = fields.get("head_setup", lambda v: v is None or isinstance(v, str), "the name of one head")
     fields.ignore("version")
     fields.done()
     if len(set(names)) != len(names):
         raise ArtifactError(f"{fields.where}: an adapter is there twice: {', '.join(names)}.")
-    parts = []
+    single = {}
     for name in names:
-        part, own = _adapter(folder, f"{name}/", on)
+        single[name], own = _adapter(folder, f"{name}/", on)
         if own != name:
             raise ArtifactError(f"{folder.path / name}: name: found {short(own)}, expected {short(name)}.")
-        parts.append(part)
-    _check_stack(parts, names, fields.where)
+    fused = [fusion_layout.hub_name(block) for block in blocks if len(block) > 1]
+    parts = [single[block[0]] if len(block) == 1 else _fusion(folder, block, single, on) for block in blocks]
+    _check_stack(single, fields.where)
     acting = said or names[-1]
     found: HeadState | None = None
     choices: int | None = None
@@ -89,26 +97,65 @@ def read_adapterhub(folder: ForeignFolder, on: Backbone, labels: Sequence[str] |
             left.append(f"{under} ({got[0].kind})")
     if said and found is None:
         raise ArtifactError(f"{fields.where}: head_setup: no head '{said}' in this folder.")
-    folder.nothing_else(*names, *([said] if said else []))
+    folder.nothing_else(*names, *fused, *([said] if said else []))
     notes = [f"Heads not taken along: {', '.join(left)}."] if left else []
-    return HubFolder(tuple(parts), found, choices, tuple(names), notes)
+    own_names = tuple("-".join(block) for block in blocks)
+    return HubFolder(tuple(parts), found, choices, own_names, notes, f"{names[-1]}/{layout.CONFIG}")
 
 
-def _stacked(block: dict[str, Any], where: str) -> list[str]:
-    """Names of a composition block, in order of execution."""
+def _stacked(block: dict[str, Any], where: str) -> list[tuple[str, ...]]:
+    """Adapters of a composition block, in order of execution; those of a fusion together."""
     kind, children = block.get("type"), block.get("children")
     if not isinstance(children, list) or not children:
         raise ArtifactError(f"{where}: adapter_setup: children: found {short(children)}, expected a list.")
     if kind == "single" and len(children) == 1 and isinstance(children[0], str):
-        return [_check_name(children[0], where)]
-    if kind != "Stack":
+        return [(_check_name(children[0], where),)]
+    if kind not in ("Stack", "Fuse"):
         raise ArtifactError(
-            f'{where}: adapter_setup: type: found {short(kind)}, expected "Stack". Import its adapters one by one, '
-            "and compose them here."
+            f'{where}: adapter_setup: type: found {short(kind)}, expected "Stack" or "Fuse". Import its adapters one '
+            "by one, and compose them here."
         )
     if not all(isinstance(child, dict) for child in children):
         raise ArtifactError(f"{where}: adapter_setup: children: found {short(children)}, expected objects.")
-    return [name for child in children for name in _stacked(child, where)]
+    inner = [one for child in children for one in _stacked(child, where)]
+    if kind == "Stack":
+        return inner
+    if len(inner) < 2 or len(inner) != len(children) or any(len(one) > 1 for one in inner):
+        raise ArtifactError(
+            f"{where}: adapter_setup: a Fuse of something else than two or more single adapters. Import them one by "
+            "one, and compose them here."
+        )
+    return [tuple(name for (name,) in inner)]
+
+
+def _fusion(folder: ForeignFolder, names: Sequence[str], single: dict[str, Part], on: Backbone) -> FusionPart:
+    """The AdapterFusion of these adapters, which take their own names."""
+    under = fusion_layout.hub_name(names)
+    fields = folder.fields(f"{under}/{fusion_layout.CONFIG}")
+    fields.must("adapter_names", list(names))
+    fields.must("name", under)
+    _check_base(fields, on)
+    config = Fields(fields.get("config", lambda v: isinstance(v, dict), "an object"), f"{fields.where}: config")
+    fields.ignore("model_class", "model_name", "version")
+    fields.done()
+    for field, value in fusion_layout.COMPUTED.items():
+        config.must(field, value, value, "; adapterxl has the library's dynamic fusion")
+    config.ignore("regularization", "value_before_softmax", "value_initialized", "dropout_prob")
+    config.done()
+    for name in names:
+        single[name].name = name
+    where = f"{under}/{fusion_layout.WEIGHTS}"
+    try:
+        part = FusionPart(under, [[single[name]] for name in names], names, "adapterfusion")
+    except CompositionError as error:
+        raise ArtifactError(f"{fields.where}: {error}") from error
+    pickled = f"{under}/pytorch_model_adapter_fusion.bin"
+    found = {_today(key, on): tensor for key, tensor in folder.tensors(where, pickled).items()}
+    where = str(folder.path / where)
+    canonical = fusion_layout.parse_hub(found, names, on.model_type, part.shared, where)
+    for key, tensor in canonical.items():
+        check_shape(where, key, tensor, (on.hidden,) if key.endswith("bias") else (on.hidden, on.hidden))
+    return part.finished(canonical)
 
 
 def _check_name(name: str, where: str) -> str:
@@ -117,15 +164,15 @@ def _check_name(name: str, where: str) -> str:
     return name
 
 
-def _check_stack(parts: Sequence[Part], names: Sequence[str], where: str) -> None:
+def _check_stack(single: dict[str, Part], where: str) -> None:
     """What the library runs wrongly means something else there than here."""
-    low = [name for name, part in zip(names, parts, strict=True) if not isinstance(part, BottleneckPart)]
+    low = [name for name, part in single.items() if not isinstance(part, BottleneckPart)]
     if len(low) > 1:
         raise ArtifactError(
             f"{where}: a stack of {' and '.join(low)}: the adapters library multiplies stacked LoRA instead of adding "
             "them, adapterxl adds. Import them one by one, and compose them with merge."
         )
-    bottlenecks = [part for part in parts if isinstance(part, BottleneckPart)]
+    bottlenecks = [part for part in single.values() if isinstance(part, BottleneckPart)]
     if len(bottlenecks) > 1 and any(part.variant == "par_bn" for part in bottlenecks):
         raise ArtifactError(
             f"{where}: par_bn in a stack: the adapters library runs only the last of them, adapterxl runs all. Import "

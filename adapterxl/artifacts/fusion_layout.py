@@ -22,15 +22,17 @@ from .manifest import MemberEntry, PartEntry
 
 CONFIG, WEIGHTS = "adapter_fusion_config.json", "model_adapter_fusion.safetensors"
 OWN = "fusion.safetensors"
-# The library's "dynamic" fusion; it reads every field.
-_DYNAMIC = {
+# What the library's "dynamic" fusion computes, and how it is trained there; it reads every field.
+COMPUTED = {
     "key": True,
     "query": True,
     "value": True,
     "query_before_ln": False,
-    "regularization": True,
     "residual_before": False,
     "temperature": False,
+}
+_DYNAMIC = COMPUTED | {
+    "regularization": True,
     "value_before_softmax": True,
     "value_initialized": True,
     "dropout_prob": None,

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..artifacts import TaskModule, adapterhub_layout, adapterhub_lora
+from ..artifacts import TaskModule, adapterhub_layout, adapterhub_lora, fusion_layout
 from ..artifacts.module import check_base, unique_names
 from ..backbone import Backbone
 from ..errors import EngineError
@@ -57,6 +57,11 @@ def to_adapters(module: TaskModule, *, on: Backbone) -> Any:
     """
     check_base(module, on)
     _refuse_empty(module)
+    if fusion_layout.is_hub(module.parts):  # whose folder is an AdapterHub setup as it is
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "module"
+            module.save(folder, on=on)
+            return adapters_model(module, folder, on)
     parts = _hub_parts(module)
     names = unique_names([part.name for part in parts])
     base, head = module.base, module.head
@@ -93,7 +98,10 @@ def _hub_parts(module: TaskModule) -> list[Part]:
     bottlenecks = [part for part in module.parts if isinstance(part, BottleneckPart)]
     for part in module.parts:
         if not isinstance(part, LoRAPart | IA3Part | BottleneckPart):
-            raise EngineError(f"Part '{part.name}' is a {part.kind}, which to_adapters does not write.")
+            raise EngineError(
+                f"Part '{part.name}' is a fusion; to_adapters writes an AdapterFusion that is alone, no other. "
+                "Only adapterxl runs it."
+            )
         if isinstance(part, LoRAPart) and part.rescales:
             raise EngineError(f"Part '{part.name}' is a DoRA, which adapters computes wrongly. Use to_peft.")
         if isinstance(part, LoRAPart | IA3Part) and "attention_output" in part.sites:
