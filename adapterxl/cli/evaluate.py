@@ -23,6 +23,9 @@ def evaluate(
         str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
     ] = None,
     train_from: opt.TrainFrom = None,
+    head: Annotated[
+        str | None, typer.Option(metavar="MEMBER", help="Of a composition: the member whose head answers.")
+    ] = None,
     engine: opt.Engine = "packed",
     limit: Annotated[
         int | None, typer.Option(min=1, show_default="all", help="The first rows of each language only.")
@@ -56,8 +59,8 @@ def evaluate(
     scores = evaluated(
         None if module == "none" else module,
         on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
-        center=center, train_from=train_from, tokens_per_batch=tokens_per_batch, out=out, overwrite=overwrite,
-        on_bad_row=on_bad_row,
+        center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, out=out,
+        overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip
     typer.echo(to_table([scores]))
     typer.echo(f"saved: {out}")

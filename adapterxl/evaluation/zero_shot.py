@@ -51,6 +51,7 @@ def evaluate(
     layer: int | None = None,
     center: bool = False,
     train_from: str | None = None,
+    head: str | None = None,
     tokens_per_batch: int = 8192,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -71,6 +72,7 @@ def evaluate(
         center: Retrieval: subtract each side's mean before the cosine.
         train_from: Say so when the module was trained on another task than the one whose training data this
             task has (xquad after tydiqa).
+        head: Of a composition: the member whose head answers.
         seed: Recorded with the scores; the module's own by default.
         out: scores.json to write; predictions go beside it. Scores of another module or task that are there are
             not replaced without
@@ -81,7 +83,12 @@ def evaluate(
     """
     started = time.monotonic()
     task, source = resolve_task(task, data)
-    subject = None if module is None or module == "none" else compose(module)
+    if module is None or module == "none":
+        if head is not None:
+            raise UsageError(f"--head {head}: the plain backbone has none, and no member either.")
+        subject = None
+    else:
+        subject = compose(module, head=head)
     check_base(subject, on)
     split = choose_split(task, source, split)
     chosen, expected = choose_languages(task, source, split, languages)
@@ -103,7 +110,7 @@ def evaluate(
     records: list[Record] = []
     rows: list[dict[str, Any]] = []
     attention: list[Attention] = []
-    head = None
+    answering = None
     if task.kind == "retrieve":
         layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
         if not 0 <= layer <= on.layers:
@@ -111,7 +118,7 @@ def evaluate(
         options |= {"layer": layer, "pooling": "mean", "centered": center}
     else:
         assert subject is not None and subject.head is not None
-        head = subject.head.build(on).to(on.device)
+        answering = subject.head.build(on).to(on.device)
     bar = tqdm(chosen, desc=f"{task.name} {split}", unit="language", disable=not progress)
     for language in bar:
         bar.set_postfix_str(language)
@@ -119,11 +126,11 @@ def evaluate(
         say(f"{language}: {warning}" for warning in loaded.warnings)
         examples = loaded.examples[:limit]
         with recording() as seen:
-            if head is None:
+            if answering is None:
                 assert layer is not None
                 found = _retrieve(runner, on, task, examples, split, language, layer, center, tokens_per_batch)
             else:
-                found = _score(runner, head, on, task, examples, split, language, tokens_per_batch)
+                found = _score(runner, answering, on, task, examples, split, language, tokens_per_batch)
         attention += [Attention.model_validate({"language": language} | _listed(one)) for one in seen.means()]
         records += found[0]
         rows += found[1]
@@ -272,7 +279,8 @@ def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> 
         what = "The plain backbone" if module is None else f"'{module.name}'"
         raise CompositionError(
             f"{what} has no head for {task.name}. Train one: adapterxl train {task.train_from or task.name}"
-            f"{' --start ' + repr(module.composition or str(module.path)) if module else ''}."
+            f"{' --start ' + repr(module.composition or str(module.path)) if module else ''}. "
+            "Or name the member of a composition whose head answers with --head."
         )
     if module.kind != task.kind:
         raise TaskError(f"'{module.name}' answers {module.kind} tasks, but {task.name} is a {task.kind} task.")

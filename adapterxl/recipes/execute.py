@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,7 @@ class RecipeRun:
             layer=spec.layer,
             center=spec.center,
             train_from=spec.train_from,
+            head=spec.head,
             seed=step.seed,
             overwrite=True,  # that it may be replaced was checked when the run began
             tokens_per_batch=spec.tokens_per_batch,
@@ -170,12 +172,12 @@ def resolve(step: Step) -> Expression | TaskModule | None:
     if step.expression is None:
         return None
     from adapterxl.artifacts import load
-    from adapterxl.operators import Expression, Leaf, parse
+    from adapterxl.operators import Leaf, parse
 
     def filled(member: Expression | Leaf) -> Expression | Leaf:
         if isinstance(member, Leaf):
             return Leaf(member.reference, load(step.folders.get(member.reference, Path(member.reference))))
-        return Expression(member.operator, tuple(filled(inner) for inner in member.members))
+        return replace(member, members=tuple(filled(inner) for inner in member.members))
 
     found = filled(parse(step.expression))
     return found.module if isinstance(found, Leaf) else found

@@ -63,6 +63,7 @@ class EvaluateStep(_Strict):
     layer: int | None = Field(default=None, ge=0)
     center: bool = False
     train_from: str | None = None
+    head: str | None = None
     tokens_per_batch: int = Field(default=8192, ge=1)
     on_bad_row: Literal["stop", "drop"] = "stop"
 

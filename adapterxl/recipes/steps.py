@@ -179,6 +179,7 @@ def _evaluate_step(
     stem = f"{re.sub('[^A-Za-z0-9_-]+', '-', text).strip('-')}.{_short(spec.task)}"
     stem += f".{spec.split}" if spec.split else ""
     stem += f".layer{spec.layer}" if spec.layer is not None else ""
+    stem += f".head-{spec.head}" if spec.head else ""
     stem += ".centered" if spec.center else ""
     return Step(
         key=f"seed{seed}.scores.{stem}",

@@ -36,11 +36,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("data"))
 
 
-def module(on: Backbone, task: str, trained: str | None = None) -> TaskModule:
+def module(on: Backbone, task: str, trained: str | None = None, seed: int = 1) -> TaskModule:
     """As trained for a task, on the rows of `trained`."""
     found = get_task(task)
     labels = found.labels if found.kind in ("classify", "tag") else ()
-    made = make_module(on, task, [make_part(LoRA(rank=2), task, on, 1)], found.kind, labels=labels)
+    made = make_module(on, task, [make_part(LoRA(rank=2), task, on, seed)], found.kind, labels=labels)
     return replace(made, task=trained or task, training={"train_from": trained or task, "seed": 7})
 
 
@@ -84,6 +84,20 @@ def test_the_tasks_own_split_is_scored_or_the_labelled_one_there_is(on: Backbone
             score(module(on, "udpos"), on, "udpos", data, split=split)
     with pytest.raises(TaskError, match="mnli has no evaluation split"):
         score(module(on, "mnli"), on, "mnli", data)
+
+
+def test_of_a_composition_the_head_of_the_named_member_answers(on: Backbone, data: Path) -> None:
+    pos, ner = module(on, "udpos"), module(on, "panx", seed=2)
+    found = score(merge(ner, pos), on, "udpos", data, head="udpos")
+    whole = replace(pos, parts=(*ner.parts, *pos.parts))
+    assert [r.value for r in found.records] == [r.value for r in score(whole, on, "udpos", data).records]
+    assert found.module.composition == "merge(panx, udpos)"
+    with pytest.raises(TaskError, match="'merge' has the labels O, B-PER"):
+        score(merge(ner, pos), on, "udpos", data, head="panx")
+    with pytest.raises(CompositionError, match="nli"):
+        score(merge(ner, pos), on, "udpos", data, head="nli")
+    with pytest.raises(UsageError, match="--head pos: the plain backbone has none"):
+        score(None, on, "udpos", data, head="pos")
 
 
 def test_another_tasks_training_rows_must_be_said_aloud(on: Backbone, data: Path) -> None:

@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from samples import make_module, make_part
 
+from adapterxl.backbone import Backbone
 from adapterxl.errors import ArtifactError, UsageError
+from adapterxl.modules import LoRA, LoRAPart
+from adapterxl.operators import compose
+from adapterxl.recipes.execute import resolve
 from adapterxl.recipes.schema import Recipe
 from adapterxl.recipes.steps import Step, unroll
 
@@ -54,6 +59,25 @@ def test_a_result_without_a_record_is_not_taken_for_a_finished_step(tmp_path):
     with pytest.raises(ArtifactError, match="no finished step of this recipe made it.*--overwrite"):
         step.is_done(overwrite=False)
     assert not step.is_done(overwrite=True)
+
+
+def test_a_step_is_built_on_its_expression_with_all_its_options(tmp_path, tiny_xlmr):
+    on = Backbone(tiny_xlmr, device="cpu")
+    text = "svd(average(nli, qa, weights=[0.75, 0.5]), rank=3)"
+    content = {"nli": {"task": "mnli"}, "qa": {"task": "tydiqa"}, "pos": {"task": "udpos", "start": text}}
+    steps = by_key(unroll(recipe(modules=content, seeds=[1]), tmp_path))
+    for seed, name in enumerate(("nli", "qa")):
+        make_module(on, name, [make_part(LoRA(rank=2), name, on, seed)]).save(tmp_path / "seed1" / name)
+    built_on = resolve(steps["seed1.pos"])
+    assert str(built_on) == text
+    (part,) = compose(built_on).parts
+    assert isinstance(part, LoRAPart) and {part.factors(*key)[0].shape[0] for key in part.keys} == {3}
+
+
+def test_two_heads_of_one_composition_are_scored_apart(tmp_path):
+    scored = [{"module": "merge(nli, pos)", "task": "udpos", "head": head} for head in ("pos", "nli")]
+    keys = [step.key for step in unroll(recipe(seeds=[1], evaluate=scored), tmp_path)]
+    assert keys[2:] == [f"seed1.scores.merge-nli-pos.udpos.head-{head}" for head in ("pos", "nli")]
 
 
 def test_a_record_without_its_result_is_run_again(tmp_path):
