@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterxl.artifacts.manifest import Manifest, read_manifest
+from adapterxl.artifacts.manifest import Manifest, PartEntry, read_manifest
 from adapterxl.errors import ArtifactError
 from adapterxl.evaluation.scores import ModuleInfo, Scores
 from adapterxl.report.model import is_retrieval
@@ -58,15 +58,15 @@ def lineage(info: ModuleInfo) -> Lineage | None:
     if _digest(manifest) != info.digest.rpartition(":")[2]:
         return None
     training = manifest.training
-    trained = manifest.operator == "train" and training.get("method") != "none" and bool(manifest.parts)
-    before = manifest.parts[:-1] if trained else manifest.parts
+    made = _made_here(manifest)
+    before = tuple(part for part in manifest.parts if part is not made)
     settings = {name: value for name, value in _dict(training, "settings").items() if name != "seed"}
     return Lineage(
         options=_dict(training, "options"),
         circumstances={"trained by": training.get("engine"), "dtype": training.get("dtype"), "lr": training.get("lr")}
         | settings,
         cost=Cost(info.train_seconds, _count(training.get("rows")), _count(training.get("steps"))),
-        own=manifest.parts[-1].digest if trained else None,
+        own=made.digest if made else None,
         parts=tuple((part.name, part.task, part.digest) for part in before),
         data={str(name): str(value) for name, value in _dict(training, "data_digests").items()},
     )
@@ -125,6 +125,15 @@ def _by_parameters(everything: Sequence[Scores], members: Sequence[int]) -> dict
         if len({_run(everything[position]) for position in group}) < len(group):
             named |= {position: f"{everything[position].module.parameters:,} parameters" for position in group}
     return named
+
+
+def _made_here(manifest: Manifest) -> PartEntry | None:
+    """The part that a training made: the last; where it trained a fusion and nothing above it, the last fusion."""
+    method = manifest.training.get("method")
+    if manifest.operator != "train" or method == "none":
+        return None
+    found = [part for part in manifest.parts if method != "fusion" or part.kind == "fusion"]
+    return found[-1] if found else None
 
 
 def _place(scores: Scores) -> tuple[Any, ...]:

@@ -17,7 +17,9 @@ from adapterxl.backbone import Backbone
 from adapterxl.engines import verify
 from adapterxl.errors import EngineError
 from adapterxl.evaluation.scores import Scores
+from adapterxl.evaluation.zero_shot import _module_info
 from adapterxl.modules import FusionPart
+from adapterxl.report.lineage import lineage
 from adapterxl.training import loop as loop_module
 from adapterxl.training import plan
 from adapterxl.training.loop import Loop
@@ -182,6 +184,17 @@ def test_parts_below_and_above_a_fusion_stay_in_their_places(
     assert [below.digest(), above.digest()] == [load(path).parts[0].digest() for path in (low, high)]
     assert isinstance(part, FusionPart) and part.trained and part.trained_on == (below.digest(),)
     assert load(tmp_path / "m").digest() == module.digest()
+
+
+def test_a_report_takes_the_fusion_for_the_trainings_own_part_and_not_what_stands_above_it(
+    members: dict[str, list[Path]], fit: Fit, tmp_path: Path
+) -> None:
+    high = fit("udpos", method=LoRA(rank=2), out=tmp_path / "high")
+    module = fit(start=stack(fuse(*members["lowrank"]), high), method=None, out=tmp_path / "m")
+    info = _module_info(load(tmp_path / "m"))
+    found = lineage(info)
+    assert found is not None and found.own == fusion_of(module).digest()
+    assert [digest for _, _, digest in found.parts] == [high.parts[0].digest()]
 
 
 @pytest.mark.parametrize(("kind", "method"), [("lowrank", LoRA(rank=2)), ("adapterfusion", None)])
