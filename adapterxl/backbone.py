@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import torch
 from torch import nn
 
 from .errors import BackboneError, UsageError, did_you_mean
+from .frozen import BITS, CpuEmbedding, check_available, quantize_linears
 from .miniature import BACKBONE
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DEVICES = ("auto", "cpu", "cuda")
+EMBEDDINGS = ("device", "cpu")
 _WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
            "special_tokens_map.json", "sentencepiece.bpe.model", "vocab.txt")  # fmt: skip
 _TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt")
@@ -41,13 +44,30 @@ class Backbone:
         revision: Commit, tag or branch on the hub; ignored for folders.
         dtype: fp32, bf16 (or fp64, for checks).
         device: cpu, cuda, or auto (cuda when there is one).
+        bits: 8 or 4: the encoder's matrices in int8 or NF4 (needs the extra `quant`); activations stay in `dtype`.
+        embeddings: "cpu" keeps the table of token embeddings there, and sends the rows of a batch's tokens.
+        checkpointing: Compute a layer's activations again in the backward pass instead of keeping them.
+        load: Read the weights now. Otherwise they are read at their first use, and a plan for a given memory
+            (`Settings.memory`) may still choose their precision.
+
+    Attributes:
+        model: The Hugging Face encoder.
 
     Raises:
         BackboneError: If it cannot be found, is not XLM-R or BERT, or lacks weights.
     """
 
     def __init__(
-        self, base: str | Path | None = None, *, revision: str | None = None, dtype: str = "fp32", device: str = "auto"
+        self,
+        base: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str = "fp32",
+        device: str = "auto",
+        bits: int | None = None,
+        embeddings: str = "device",
+        checkpointing: bool = False,
+        load: bool = True,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"No dtype '{dtype}'.{did_you_mean(dtype, DTYPES)} Choose one of: {', '.join(DTYPES)}.")
@@ -55,13 +75,19 @@ class Backbone:
             raise UsageError(f"No device '{device}'. Choose one of: {', '.join(DEVICES)}.")
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("Device 'cuda' was asked for, but PyTorch sees no CUDA GPU. Use --device cpu.")
+        if embeddings not in EMBEDDINGS:
+            raise UsageError(f"No place '{embeddings}' for embeddings. Choose one of: {', '.join(EMBEDDINGS)}.")
+        if bits is not None:
+            if bits not in BITS:
+                raise UsageError(f"bits: found {bits!r}, expected 8, 4, or none for all bits of the dtype.")
+            if dtype == "fp64":
+                raise UsageError("fp64 is for checks, and goes with no bits: choose dtype fp32 or bf16.")
+            check_available()
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-        self.dtype_name = dtype
+        self.dtype_name, self.bits, self.embeddings, self.checkpointing = dtype, bits, embeddings, checkpointing
         self.folder, self.id, self.revision = _locate(str(BACKBONE if base is None else base), revision)
         self.name = self.id or self.folder.name
-        self.model, self.tokenizer = _load(self.folder, DTYPES[dtype])
-        self.model.to(self.device)
-        self.config = self.model.config
+        self.config, self.tokenizer = _read(self.folder)
         self.model_type: str = self.config.model_type
         self.hidden: int = self.config.hidden_size
         self.intermediate: int = self.config.intermediate_size
@@ -71,6 +97,59 @@ class Backbone:
         self.position_offset = self.config.pad_token_id + 1 if self.model_type == "xlm-roberta" else 0
         self.max_length: int = self.config.max_position_embeddings - self.position_offset
         self.uses_token_types = self.config.type_vocab_size > 1
+        if load:
+            _ = self.model
+
+    @cached_property
+    def model(self) -> Any:
+        # Quantised from fp32 whatever the dtype, so that the same bits are the same weights.
+        model = _load(self.folder, self.config, torch.float32 if self.bits else self.dtype)
+        if self.bits:
+            quantize_linears(model.encoder, self.bits)
+            model.to(self.dtype)
+        if self.embeddings == "cpu":
+            model.embeddings.word_embeddings = CpuEmbedding(model.embeddings.word_embeddings)
+        return model.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return "model" in self.__dict__
+
+    def adapt(self, **options: Any) -> None:
+        """Change dtype_name, bits, embeddings or checkpointing: before the weights are loaded all of them, afterwards
+        what changes no number.
+
+        Raises:
+            UsageError: If the weights are loaded in another precision.
+        """
+        changed = {name: value for name, value in options.items() if getattr(self, name) != value}
+        if self.loaded and changed.keys() & {"dtype_name", "bits"}:
+            raise UsageError("The weights are loaded: their precision is chosen when a Backbone is made.")
+        for name, value in changed.items():
+            setattr(self, name, value)
+        if self.loaded and "embeddings" in changed:
+            inside = self.model.embeddings
+            table = inside.word_embeddings.cpu()
+            kept = CpuEmbedding(table) if self.embeddings == "cpu" else table.plain()
+            inside.word_embeddings = kept.to(self.device)
+
+    def check_mergeable(self) -> None:
+        """Refuse what would write into the weights of a quantised backbone.
+
+        Raises:
+            BackboneError: If there are weights in 8 or 4 bits: folded into them, a module would be rounded away.
+        """
+        if self.bits:
+            raise BackboneError(
+                f"The backbone is in {self.bits} bits, and nothing is ever merged into such weights: a module would be "
+                "lost in their rounding. Run it beside them (the default), or load the backbone without bits."
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Bits, place of the embeddings and checkpointing, where they are not the default: what a run records."""
+        found = {"bits": self.bits, "embeddings": self.embeddings, "checkpointing": self.checkpointing}
+        return {name: value for name, value in found.items() if value not in (None, False, "device")}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -182,23 +261,44 @@ _CLASSES = {
 }
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _read(folder: Path) -> tuple[Any, Any]:
+    """Configuration and tokenizer."""
     import transformers
-    from safetensors import SafetensorError
 
     values = read_config(folder)
     weight_files(folder)  # fails with the reason before transformers tries anything else
-    config_class, model_class, tokenizer_class = (
-        getattr(transformers, name) for name in _CLASSES[values.pop("model_type")]
-    )
+    config_class, _, tokenizer_class = (getattr(transformers, name) for name in _CLASSES[values.pop("model_type")])
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise BackboneError(f"{folder}: no tokenizer; expected one of {', '.join(_TOKENIZERS)}.")
+    with _loading(folder):
+        return config_class(**values, attn_implementation="sdpa"), tokenizer_class.from_pretrained(
+            folder, local_files_only=True
+        )
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """What transformers says of a broken folder, in one line; its warnings are left out."""
+    import transformers
+    from safetensors import SafetensorError
+
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # the unused LM head is no news to anyone
     try:
-        model, info = model_class.from_pretrained(
+        yield
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError, SafetensorError) as error:
+        raise BackboneError(f"{folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]}).") from error
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def _load(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    import transformers
+
+    with _loading(folder):
+        model, info = getattr(transformers, _CLASSES[config.model_type][1]).from_pretrained(
             folder,
-            config=config_class(**values),
+            config=config,
             add_pooling_layer=False,
             use_safetensors=True,
             torch_dtype=dtype,
@@ -206,11 +306,6 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             output_loading_info=True,
             local_files_only=True,
         )
-        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError, SafetensorError) as error:
-        raise BackboneError(f"{folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]}).") from error
-    finally:
-        transformers.logging.set_verbosity(level)
     missing = list(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if missing:
         raise BackboneError(f"{folder}: {len(missing)} weights are missing or of another shape, first: {missing[0]}.")
@@ -220,8 +315,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         raise BackboneError(
             f"{folder}: config.json does not describe these weights: {len(beyond)} have no place, first: {beyond[0]}."
         )
-    model.eval().requires_grad_(False)
-    return model, tokenizer
+    return model
 
 
 def weight_files(folder: Path) -> list[Path]:

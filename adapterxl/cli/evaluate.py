@@ -41,6 +41,8 @@ def evaluate(
     ] = False,
     tokens_per_batch: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 8192,
     dtype: opt.Dtype = "fp32",
+    bits: opt.Bits = None,
+    embeddings: opt.Embeddings = "device",
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     out: Annotated[
@@ -51,7 +53,7 @@ def evaluate(
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
     wanted = opt.languages_of(languages)
-    backbone = opt.backbone(base, dtype, device)
+    backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
     from adapterxl.evaluation import evaluate as evaluated
     from adapterxl.report import to_table

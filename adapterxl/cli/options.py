@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,6 +35,17 @@ Data = Annotated[
 ]
 Engine = Annotated[str, typer.Option("--engine", metavar="|".join(ENGINES), help="What executes the modules.")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="fp32|bf16", help="Precision of the backbone.")]
+Bits = Annotated[
+    int | None,
+    typer.Option("--bits", metavar="8|4", show_default="all", help="The frozen matrices in int8 or NF4 (extra quant)."),
+]
+Embeddings = Annotated[
+    str, typer.Option("--embeddings", metavar="device|cpu", help="Where the table of token embeddings is kept.")
+]
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time."),
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to run.")]
 OnBadRow = Annotated[
     Literal["stop", "drop"],
@@ -100,13 +111,20 @@ def languages_of(text: str) -> Literal["all"] | tuple[str, ...]:
     return "all" if text == "all" else names("--languages", text) or ()
 
 
-def backbone(base: str | None, dtype: str = "fp32", device: str = "auto") -> Backbone:
-    """Load the backbone that the options name. Arguments are checked before torch is imported."""
+def backbone(base: str | None, dtype: str = "fp32", device: str = "auto", **memory: Any) -> Backbone:
+    """The backbone that the options name. Arguments are checked before torch is imported.
+
+    Args:
+        memory: bits, embeddings, checkpointing and load, as of `Backbone`.
+    """
     one_of("--dtype", dtype, ("fp32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))
+    one_of("--embeddings", memory.get("embeddings", "device"), ("device", "cpu"))
+    if memory.get("bits") not in (None, 8, 4):
+        raise UsageError(f"--bits: {memory['bits']} is not one of 8, 4; without it the weights keep all bits")
     from adapterxl.backbone import Backbone
 
-    return Backbone(base, dtype=dtype, device=device)
+    return Backbone(base, dtype=dtype, device=device, **memory)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -95,6 +95,9 @@ def train(
         int | None, typer.Option(min=1, help="Stop after this many scorings without a better one.")
     ] = None,
     dtype: opt.Dtype = "fp32",
+    bits: opt.Bits = None,
+    embeddings: opt.Embeddings = "device",
+    checkpointing: opt.Checkpointing = False,
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
@@ -124,7 +127,7 @@ def train(
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
     chosen, settings = make_method(method, of_method), make_settings(given)
-    backbone = opt.backbone(base, dtype, device)
+    backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
 
     from adapterxl import training
 

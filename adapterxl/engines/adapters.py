@@ -38,6 +38,11 @@ class AdaptersEngine:
         self.backbone, self.padded, self.new = backbone, padded, new
         self.given = list(frozen)
         parts = [*frozen, *([new] if new is not None else [])]
+        if backbone.bits:
+            raise EngineError(
+                f"The adapters library would take Linears in {backbone.bits} bits for plain ones; use --engine packed "
+                "(or peft, for LoRA)."
+            )
         _check(parts)
         self.model = share_structure(backbone.model)
         adapters.init(self.model)
@@ -76,7 +81,12 @@ class AdaptersEngine:
             targets[key].data = tensor.detach().clone().to(self.backbone.device)
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
-        return run_vanilla(self.model, self.backbone, batch, training=training, upto=upto, padded=self.padded)
+        from adapters.context import ForwardContext
+
+        return run_vanilla(
+            self.model, self.backbone, batch, training=training, upto=upto, padded=self.padded,
+            context=ForwardContext.get_context,
+        )  # fmt: skip
 
     def parameters(self) -> dict[str, nn.Parameter]:
         found = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..attention import packed_attention
 from ..backbone import Backbone
@@ -30,7 +32,8 @@ def encode(
     """Hidden states of a ragged batch, each group of rows with its own stack of parts.
 
     The Hugging Face submodules hold the weights and do the work; only attention is ours. Layers below the
-    lowest trainable part run under no_grad: nothing of them is kept for the backward pass.
+    lowest trainable part run under no_grad: nothing of them is kept for the backward pass. With the backbone's
+    checkpointing, the layers above keep their inputs alone, and run again in the backward pass.
 
     Args:
         plan: As many stacks as the batch has groups.
@@ -57,8 +60,11 @@ def encode(
     hidden = dropout(hidden, config.hidden_dropout_prob, training)
     states = [hidden]
     for index, layer in enumerate(model.encoder.layer[:upto]):
+        run = partial(_layer, backbone, layer, index, batch=batch, plan=plan, training=training)
+        if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
+            run = partial(checkpoint, run, use_reentrant=False)
         with torch.no_grad() if index < lowest else nullcontext():
-            hidden = _layer(backbone, layer, index, hidden, batch, plan, training)
+            hidden = run(hidden)
         if keep_all:
             states.append(hidden)
     return states if keep_all else hidden

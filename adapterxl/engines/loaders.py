@@ -23,6 +23,7 @@ def peft_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
     import peft
     import transformers
 
+    _refuse_bits(on)
     head = module.head
     name = "AutoModel" if head is None else _PEFT_CLASSES[head.kind]
     extra: dict[str, Any] = {"add_pooling_layer": False} if head is None else {}
@@ -38,6 +39,7 @@ def adapters_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
     import adapters
     import transformers
 
+    _refuse_bits(on)
     with quiet():
         model = adapters.AutoAdapterModel.from_pretrained(on.folder, torch_dtype=on.dtype)
         if (folder / adapterhub_layout.SETUP).is_file():
@@ -54,3 +56,11 @@ def adapters_model(module: TaskModule, folder: Path, on: Backbone) -> Any:
             model.active_head = None  # a base with an LM head, as published, would otherwise answer with it
         assert isinstance(model, transformers.PreTrainedModel)
         return model.to(on.dtype).to(on.device).eval()
+
+
+def _refuse_bits(on: Backbone) -> None:
+    if on.bits:
+        raise EngineError(
+            f"The backbone is in {on.bits} bits, but a vanilla model is loaded in full precision; give a Backbone "
+            "without bits."
+        )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
+from ..frozen import dense_weight
 from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Part
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
@@ -61,9 +62,8 @@ def fusion_parameters(learning: Mapping[int, FusionPart]) -> dict[str, nn.Parame
 
 
 def weight(backbone: Backbone, layer: int, site: str) -> Tensor:
-    """A Linear's weight matrix, shape (outputs, inputs)."""
-    found: Tensor = backbone.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}").weight
-    return found
+    """A Linear's weight matrix as it computes, shape (outputs, inputs)."""
+    return dense_weight(backbone.model.get_submodule(f"encoder.layer.{layer}.{SITES[site]}"))
 
 
 def join_frozen(parts: Sequence[Part]) -> list[Part]:

@@ -42,6 +42,10 @@ class PeftEngine:
             )
         self.model = share_structure(backbone.model)
         self.new = new if isinstance(new, LoRAPart) else None
+        if backbone.bits and any(part.rescales for part in lora):
+            raise EngineError(
+                f"The peft library cannot take DoRA's norms from weights in {backbone.bits} bits; use --engine packed."
+            )
         parts: dict[str, LoRAPart] = {}
         if frozen:
             parts[_FROZEN] = concatenate(lora[: len(frozen)], _FROZEN)

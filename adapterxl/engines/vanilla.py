@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..attention import installed
 from ..backbone import Backbone
@@ -16,14 +17,31 @@ from ..ragged import RaggedBatch
 
 
 def run_vanilla(
-    model: Any, backbone: Backbone, batch: RaggedBatch, *, training: bool, upto: int | None, padded: bool
+    model: Any,
+    backbone: Backbone,
+    batch: RaggedBatch,
+    *,
+    training: bool,
+    upto: int | None,
+    padded: bool,
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Tensor:
     """Hidden states (tokens, hidden) in packed order, from the library's own forward.
 
     Packed, it sees one row of all tokens, with our attention installed; padded, it is the stock model on a
     stock batch.
+
+    Args:
+        context: Gives, inside a forward, what has to be open again where checkpointing runs a layer again.
     """
     model.train(training)
+
+    def kept(function: Callable[..., Any], *inputs: Any) -> Any:
+        opened = [context()] if padded else [context(), installed(model.encoder, batch)]
+        return checkpoint(function, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _all(opened)))
+
+    for layer in model.encoder.layer:
+        layer.gradient_checkpointing, layer._gradient_checkpointing_func = backbone.checkpointing, kept
     wants = {"output_hidden_states": upto is not None}
     if padded:
         ids, types, mask, index = batch.padded(backbone.config.pad_token_id)
@@ -40,6 +58,14 @@ def run_vanilla(
             )
     hidden = output.last_hidden_state if upto is None else output.hidden_states[upto]
     return hidden.flatten(0, 1)[index] if padded else hidden.squeeze(0)
+
+
+@contextmanager
+def _all(contexts: list[AbstractContextManager[Any]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for one in contexts:
+            stack.enter_context(one)
+        yield
 
 
 @contextmanager

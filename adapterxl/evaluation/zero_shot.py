@@ -104,6 +104,8 @@ def evaluate(
     options: dict[str, Any] = {"limit": limit} if limit else {}
     if on.dtype_name != "fp32":
         options["dtype"] = on.dtype_name
+    if on.bits:
+        options["bits"] = on.bits
     if on.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(on.device)
     runner = get_engine(engine)(on, subject.parts if subject else (), None)

@@ -61,6 +61,7 @@ def training(manifest: Manifest, task: Task | None) -> list[tuple[str, Markdown]
     put("seed", found.get("seed"))
     put("engine", found.get("engine"))
     put("dtype", found.get("dtype"))
+    put("bits of the frozen matrices", found.get("bits"))
     put("score on the dev rows", found.get("dev_score"))
     put("labels", codes(manifest.head.labels) if manifest.head and manifest.head.labels else None)
     put("versions", ", ".join(f"{package} {version}" for package, version in sorted(manifest.versions.items())))

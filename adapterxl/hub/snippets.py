@@ -63,6 +63,8 @@ def with_adapterxl(manifest: Manifest, known: str | None, result: Result | None)
     options = result.own.options if result else {}
     if "dtype" in options:
         at += f", dtype={literal(options['dtype'])}"
+    if options.get("bits") in (8, 4):
+        at += f", bits={options['bits']}"
     use.append(f"backbone = axl.Backbone(base{at})")
     if not task or (manifest.head is None and result is None):
         use.append('print(f"{module.size():,} weights in {len(module.parts)} parts")')

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..artifacts.module import TaskModule, check_name
 from ..artifacts.reading import load
 from ..errors import CompositionError, did_you_mean
+from ..frozen import BITS, bits_note
 from ..modules.fusion import FusionPart
 from .expression import OPERATORS, Expression, Leaf, Member, as_member
 
@@ -59,7 +60,7 @@ def compose(
     made = replace(made, name=name or made.name, notes=tuple(notes))
     if kept is None:
         return made
-    training = {key: kept.training[key] for key in _OF_HEADS if key in kept.training}
+    training = {**made.training, **{key: kept.training[key] for key in _OF_HEADS if key in kept.training}}
     return replace(made, task=kept.task, kind=kept.kind, head=kept.head, training=training)
 
 
@@ -90,6 +91,7 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
     made = operator.combine(members, dict(member.options))
     if strict and made.order:
         raise CompositionError(f"{member}: {made.order[0]} Compose in the order of training, or without --strict.")
+    bits = min((int(m.training["bits"]) for m in members if m.training.get("bits") in BITS), default=None)
     module = TaskModule(
         name=member.operator,
         task="",
@@ -99,7 +101,8 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
         base=base,
         operator=member.operator,
         composition=member.text(one.text for one in members),
-        notes=(*made.order, *made.notes),
+        training={} if bits is None else {"bits": bits},
+        notes=(*made.order, *made.notes, *bits_note(bits)),
         backbone=next((one.backbone for one in members if one.backbone is not None), None),
     )
     return module, [named for _, below in inner for named in below]

@@ -45,7 +45,11 @@ class RecipeRun:
     def backbone(self) -> Backbone:
         from adapterxl.backbone import Backbone
 
-        return Backbone(self.recipe.base, dtype=self.recipe.dtype, device=self.recipe.device)
+        recipe = self.recipe
+        return Backbone(
+            recipe.base, dtype=recipe.dtype, device=recipe.device, bits=recipe.bits, embeddings=recipe.embeddings,
+            checkpointing=recipe.checkpointing,
+        )  # fmt: skip
 
     def execute(self, say: Callable[[str], None]) -> Path | None:
         """Run every step that is not done; return the report's path, if the recipe wants one.

@@ -79,6 +79,9 @@ class Recipe(_Strict):
     data: str | None = None
     dtype: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    bits: Literal[8, 4] | None = None
+    embeddings: Literal["device", "cpu"] = "device"
+    checkpointing: bool = False
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     vars: dict[str, str] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)

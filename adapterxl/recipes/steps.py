@@ -122,7 +122,8 @@ def _short(task: str) -> str:
 
 def _common(recipe: Recipe, seed: int, tasks: Iterable[str | None]) -> dict[str, Any]:
     content = {task: found for task in tasks if task is not None and (found := _content(recipe, task)) is not None}
-    return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, "seed": seed, "content": content}
+    bits = {"bits": recipe.bits} if recipe.bits else {}
+    return {"base": recipe.base, "data": recipe.data, "dtype": recipe.dtype, **bits, "seed": seed, "content": content}
 
 
 def _content(recipe: Recipe, task: str) -> str | None:

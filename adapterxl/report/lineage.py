@@ -63,7 +63,12 @@ def lineage(info: ModuleInfo) -> Lineage | None:
     settings = {name: value for name, value in _dict(training, "settings").items() if name != "seed"}
     return Lineage(
         options=_dict(training, "options"),
-        circumstances={"trained by": training.get("engine"), "dtype": training.get("dtype"), "lr": training.get("lr")}
+        circumstances={
+            "trained by": training.get("engine"),
+            "dtype": training.get("dtype"),
+            "bits": training.get("bits"),
+            "lr": training.get("lr"),
+        }
         | settings,
         cost=Cost(info.train_seconds, _count(training.get("rows")), _count(training.get("steps"))),
         own=made.digest if made else None,

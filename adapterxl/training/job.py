@@ -110,6 +110,7 @@ class Job:
             "settings": self.settings.model_dump(),
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
+            **({"bits": self.on.bits} if self.on.bits else {}),
             "device": self.on.device.type,
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,

@@ -21,6 +21,7 @@ from ..data.source import OnBadRow
 from ..engines import Engine, get_engine
 from ..errors import TrainingError, UsageError
 from ..evaluation.zero_shot import score_source
+from ..frozen import bits_note
 from ..modules import FusionPart, Head, Method, Part
 from ..operators import Member
 from .job import Job, prepare_job, short_name
@@ -184,6 +185,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         **({"fusion": [_fusion_options(part) for part in job.fusions]} if job.fusions else {}),
         "engine": job.engine,
         "dtype": job.on.dtype_name,
+        **job.on.options(),
         "parameters": trained,
         "lr": job.rate,
         "settings": {k: v for k, v in job.settings.model_dump().items() if v is not None},
@@ -211,7 +213,7 @@ def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> Ta
         operator="train",
         composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
-        notes=start.notes if start else (),
+        notes=tuple(dict.fromkeys((*(start.notes if start else ()), *bits_note(job.on.bits)))),
         backbone=job.on,
     )
 

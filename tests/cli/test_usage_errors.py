@@ -10,7 +10,9 @@ from adapterxl.errors import UsageError
 TRAIN = ["train", "udpos", "--out", "never-written"]
 WRONG = {
     "unknown verb": (["trian"], 2, "Did you mean 'train'"),
-    "unknown option": ([*TRAIN, "--bits", "4"], 2, "--bits"),
+    "unknown option": ([*TRAIN, "--byte", "4"], 2, "--byte"),
+    "bits that are not there": ([*TRAIN, "--base", "x", "--bits", "3"], 1, "--bits: 3 is not one of 8, 4"),
+    "embeddings nowhere": ([*TRAIN, "--base", "x", "--embeddings", "disk"], 1, "'disk' is not one of device, cpu"),
     "missing out": (["train", "udpos"], 2, "--out"),
     "not a number": ([*TRAIN, "--rank", "eight"], 2, "--rank"),
     "unknown method": ([*TRAIN, "--method", "lara"], 1, "bottleneck, none. Did you mean 'lora'?"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from kept import saved, saved_bytes
 from tiny import backbone, frozen, norm_distance, random_part, random_rows
 from torch import Tensor
 
@@ -19,26 +18,6 @@ from adapterxl.engines.peft import PeftEngine
 from adapterxl.modules import Bottleneck, LoRA, Method, make_head
 from adapterxl.modules.base import dropout
 from adapterxl.ragged import RaggedBatch, pack
-
-
-@contextmanager
-def saved() -> Iterator[list[Tensor]]:
-    """The tensors that autograd keeps for the backward pass while this is open."""
-    kept: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
-
-
-def saved_bytes(kept: list[Tensor], on: Backbone) -> int:
-    """Bytes of the distinct storages among them, without the backbone's own weights."""
-    weights = {p.untyped_storage().data_ptr() for p in on.model.parameters()}
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
-    return sum(size for pointer, size in storages.items() if pointer not in weights)
 
 
 @pytest.fixture
