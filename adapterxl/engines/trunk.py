@@ -34,7 +34,7 @@ _RAW = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # numpy has no bf16: values a
 _TOKENS = 8192  # of a forward
 _FORGOTTEN = 24 * 3600  # seconds after which an unfinished file has no writer any more
 
-Row = tuple[Sequence[int], Sequence[int]]
+Row = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 """Token ids and segment ids."""
 
 
