@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class RaggedBatch:
         lengths: Tokens of each packed row.
         order: Packed row i is row ``order[i]`` of the caller.
         group_rows: Rows in each group; the plan of a forward has one module stack per group.
+        host: Token and segment ids on the CPU, shape (2, tokens), where `input_ids` lie on another device.
     """
 
     input_ids: Tensor
@@ -31,6 +33,7 @@ class RaggedBatch:
     lengths: tuple[int, ...]
     order: tuple[int, ...]
     group_rows: tuple[int, ...]
+    host: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -61,7 +64,7 @@ class RaggedBatch:
     @cached_property
     def positions(self) -> Tensor:
         """Position of each token in its row, from 0, shape (tokens,)."""
-        return torch.cat([torch.arange(length) for length in self.lengths]).to(self.device)
+        return self._sent(torch.cat([torch.arange(length) for length in self.lengths]))
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -75,17 +78,35 @@ class RaggedBatch:
     @cached_property
     def first_tokens(self) -> Tensor:
         """`starts` as a tensor, shape (rows,)."""
-        return torch.tensor(self.starts, device=self.device)
+        return self._sent(torch.tensor(self.starts))
 
     @cached_property
     def offsets(self) -> Tensor:
         """Cumulative row lengths, shape (rows + 1,), int32: what variable-length kernels ask for."""
-        return torch.tensor((0, *self.lengths)).cumsum(0).to(torch.int32).to(self.device)
+        return self._sent(torch.tensor((0, *self.lengths)).cumsum(0).to(torch.int32))
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Values made on the CPU, on the batch's device; nobody waits for the copy."""
+        if self.device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> RaggedBatch:
         """The same batch with its tensors on `device`."""
-        ids, types = (t.to(device, non_blocking=True) for t in (self.input_ids, self.token_type_ids))
-        return RaggedBatch(ids, types, self.lengths, self.order, self.group_rows)
+        if self.device == torch.device(device):
+            return self
+        host = self._on_host()
+        ids, types = (host.pin_memory() if torch.device(device).type == "cuda" else host).to(device, non_blocking=True)
+        return RaggedBatch(ids, types, self.lengths, self.order, self.group_rows, host)
+
+    def rows_on_host(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Token ids and segment ids of each packed row, without waiting for a device."""
+        ends = np.cumsum(self.lengths)[:-1]
+        ids, types = (np.split(values, ends) for values in self._on_host().numpy())
+        return list(zip(ids, types, strict=True))
+
+    def _on_host(self) -> Tensor:
+        return torch.stack((self.input_ids, self.token_type_ids)).cpu() if self.host is None else self.host
 
     def padded(self, pad_id: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The batch as Hugging Face takes it, rows in packed order.

@@ -94,6 +94,17 @@ def train(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many scorings without a better one.")
     ] = None,
+    trunk_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bf16|fp32",
+            show_default="off",
+            help="Compute the layers below all modules once a row, and keep them in a file; see --layers.",
+        ),
+    ] = None,
+    trunk_cache_limit: Annotated[
+        float | None, typer.Option(show_default="20", help="Most GB that these files may take.")
+    ] = None,
     dtype: opt.Dtype = "fp32",
     bits: opt.Bits = None,
     embeddings: opt.Embeddings = "device",
@@ -111,6 +122,8 @@ def train(
     opt.one_of("--engine", engine, opt.ENGINES)
     if out is None and not dry_run:
         raise typer.BadParameter("missing; name the folder that the module is written to", param_hint="--out")
+    if trunk_cache is not None:
+        opt.one_of("--trunk-cache", trunk_cache, ("bf16", "fp32"))
     _not_both("--epochs", epochs, "--max-steps", max_steps)
     _not_both("--batch-size", batch_size, "--tokens-per-batch", tokens_per_batch)
     if len(tasks) > 1 and name is not None:
@@ -118,7 +131,8 @@ def train(
     given = {
         "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size, "tokens_per_batch": tokens_per_batch,
         "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "accumulation": accumulation, "seed": seed,
-        "eval_every": eval_every, "patience": patience,
+        "eval_every": eval_every, "patience": patience, "trunk_cache": trunk_cache,
+        "trunk_cache_limit": trunk_cache_limit,
     }  # fmt: skip
     of_method = {
         "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),

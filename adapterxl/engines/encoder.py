@@ -28,6 +28,7 @@ def encode(
     training: bool = False,
     upto: int | None = None,
     keep_all: bool = False,
+    after: tuple[int, Tensor] | None = None,
 ) -> Tensor | list[Tensor]:
     """Hidden states of a ragged batch, each group of rows with its own stack of parts.
 
@@ -40,9 +41,10 @@ def encode(
         training: Dropout as the backbone's config says, and as each part's own setting says.
         upto: Stop after this many layers (0: the embeddings); all by default.
         keep_all: Return the embeddings and the output of every layer.
+        after: Go on from here: a number of layers, and the hidden states after them.
 
     Returns:
-        Shape (tokens, hidden), in packed order; or a list of layers + 1 of them.
+        Shape (tokens, hidden), in packed order; or a list of layers + 1 of them (of those after `after`, with it).
 
     Raises:
         ValueError: If the plan does not fit the batch's groups (a bug of the caller).
@@ -56,10 +58,9 @@ def encode(
     learning = [part for stack in plan for part in stack if any(p.requires_grad for p in part.parameters())]
     lowest = min((part.learns_from for part in learning), default=backbone.layers)
 
-    hidden = embed(backbone, batch)
-    hidden = dropout(hidden, config.hidden_dropout_prob, training)
+    begin, hidden = after or (0, dropout(embed(backbone, batch), config.hidden_dropout_prob, training))
     states = [hidden]
-    for index, layer in enumerate(model.encoder.layer[:upto]):
+    for index, layer in list(enumerate(model.encoder.layer[:upto]))[begin:]:
         run = partial(_layer, backbone, layer, index, batch=batch, plan=plan, training=training)
         if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
             run = partial(checkpoint, run, use_reentrant=False)

@@ -17,6 +17,7 @@ from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Par
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
 from .encoder import encode
+from .trunk import TrunkCache, open_trunk
 
 
 class PackedEngine:
@@ -35,11 +36,20 @@ class PackedEngine:
         if isinstance(self.new, DoRAPart):
             self.new.bind(partial(weight, backbone), self.frozen)
         self.plan = [[*self.frozen, *([self.new] if self.new is not None else [])]]
+        self.trunk: TrunkCache | None = None
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
-        states = encode(self.backbone, batch, self.plan, training=training, upto=upto)
+        trunk = self.trunk if upto is None or self.trunk is None or upto >= self.trunk.layer else None
+        after = None if trunk is None else (trunk.layer, trunk.hidden(batch))
+        states = encode(self.backbone, batch, self.plan, training=training, upto=upto, after=after)
         assert isinstance(states, Tensor)
         return states
+
+    def cache_trunk(self, dtype: str, limit: float) -> TrunkCache:
+        """From now on, read the states below all that learns from a cache. Its rows are to be added."""
+        learning = [*self.learning.values(), *([] if self.new is None else [self.new])]
+        self.trunk = open_trunk(self.backbone, self.frozen, learning, dtype=dtype, limit=limit)
+        return self.trunk
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return fusion_parameters(self.learning) | ({} if self.new is None else dict(self.new.named_parameters()))

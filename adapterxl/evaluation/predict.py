@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from ..backbone import Backbone
 from ..data.collate import Batch, collate, cut_batches
 from ..data.examples import ChoiceExample, ClassifyExample, Example, SpanExample, TagExample
 from ..data.prepare import Item, Prepared
 from ..engines import Engine
 from ..modules import Head
+from ..modules.attention_record import AttentionRecord
 from .spans import SpanWindow, decode_span
 
 MAX_ANSWER = 30  # tokens of an answer, as BERT's run_squad
@@ -26,17 +29,130 @@ def head_scores(engine: Engine, head: Head, batch: Batch, *, training: bool = Fa
     return head(engine.hidden(batch.ragged, training=training), batch.ragged, batch.select)
 
 
+@dataclass(eq=False)
+class Reader:
+    """How results are read out of batches. Items of one reader share batches, whichever request they are of.
+
+    Attributes:
+        forward: Scores of a batch on its device.
+        results: The scores as one result for each item of the batch.
+    """
+
+    kind: str
+    forward: Callable[[Batch], Tensor]
+    results: Callable[[Tensor, Batch], list[Any]]
+
+
+def head_reader(engine: Engine, head: Head) -> Reader:
+    """Reads a head's scores, reduced to what is needed later."""
+    kind = head.kind
+    return Reader(
+        kind,
+        lambda batch: head_scores(engine, head, batch),
+        lambda scores, batch: _split(kind, scores.float().cpu(), batch),
+    )
+
+
+@dataclass(eq=False)
+class Request:
+    """Items that wait for a result each, such as those of one language.
+
+    Attributes:
+        owner: Whose tokens they are in the record of attention; None for nobody's.
+        results: One for each item, after `answer`.
+    """
+
+    items: Sequence[Item]
+    reader: Reader
+    owner: int | None = 0
+    results: list[Any] = field(default_factory=list)
+
+
 @torch.no_grad()
+def answer(
+    requests: Sequence[Request],
+    on: Backbone,
+    *,
+    tokens_per_batch: int,
+    record: AttentionRecord | None = None,
+    done: Callable[[int], object] = lambda count: None,
+) -> None:
+    """Run the items of all requests together, in order of length, so that batches are full of rows of one length.
+
+    Items with the very same tokens run once. (A context that two questions share does run twice: every layer of these
+    encoders lets it attend to its question, so that nothing but its embeddings is common to both.)
+
+    Args:
+        tokens_per_batch: Most tokens per forward.
+        record: Where the attention of fusions goes, by the owners of the requests; then every item runs, and counts.
+        done: Told how many items were answered.
+    """
+    for request in requests:
+        request.results = [None] * len(request.items)
+    groups: dict[tuple[Reader, int], dict[object, list[tuple[Request, int]]]] = {}
+    for request in requests:
+        for index, item in enumerate(request.items):
+            key = (request, index) if record is not None else _content(item)
+            group = groups.setdefault((request.reader, len(item.rows)), {})  # a batch has one number of choices
+            group.setdefault(key, []).append((request, index))
+    for (reader, _), waiting in groups.items():
+        _answer_alike(reader, list(waiting.values()), on, tokens_per_batch, record, done)
+
+
+def _answer_alike(
+    reader: Reader,
+    alike: Sequence[Sequence[tuple[Request, int]]],
+    on: Backbone,
+    tokens_per_batch: int,
+    record: AttentionRecord | None,
+    done: Callable[[int], object],
+) -> None:
+    """Run one item of each group of equal ones; all of the group get its result."""
+    items = [request.items[index] for (request, index), *_ in alike]
+    lengths = [item.tokens for item in items]
+    previous: tuple[list[int], Tensor, Batch] | None = None
+
+    def take(indices: list[int], scores: Tensor, batch: Batch) -> None:
+        for position, result in zip(indices, reader.results(scores, batch), strict=True):
+            for request, index in alike[position]:
+                request.results[index] = result
+        done(sum(len(alike[position]) for position in indices))
+
+    for indices in cut_batches(np.argsort(lengths, kind="stable").tolist(), lengths, None, tokens_per_batch):
+        batch = collate(reader.kind, [items[i] for i in indices], on.device)
+        if record is not None:
+            record.owners = _owners(batch, [alike[i][0][0].owner for i in indices], record.count)
+        with on.autocast():
+            scores = reader.forward(batch)
+        if previous is not None:
+            take(*previous)  # one behind: to read a result is to wait for the device, which has its next work by now
+        previous = indices, scores, batch
+    if previous is not None:
+        take(*previous)
+
+
+def _content(item: Item) -> bytes:
+    """What decides an item's result."""
+    parts = [[len(row) for row in item.rows], *item.rows, *item.types, item.positions or []]
+    return hashlib.blake2b(np.array([n for part in parts for n in part], np.int64).tobytes(), digest_size=16).digest()
+
+
+def _owners(batch: Batch, owners: Sequence[int | None], nobody: int) -> Tensor:
+    """The owner of each token of a batch, from the owner of each item."""
+    of_rows = [owner for owner, item in zip(owners, batch.items, strict=True) for _ in item.rows]
+    packed = torch.tensor([nobody if (owner := of_rows[row]) is None else owner for row in batch.ragged.order])
+    return packed.repeat_interleave(torch.tensor(batch.ragged.lengths)).to(batch.ragged.device)
+
+
 def predict(
     engine: Engine,
     head: Head,
     prepared: Prepared,
     labels: Sequence[str],
     *,
-    device: torch.device,
+    on: Backbone,
     tokens_per_batch: int = 8192,
     no_answer_threshold: float | None = None,
-    progress: str | None = None,
 ) -> list[Any]:
     """One prediction per example: a label, a list of tags (None where a word has no sub-word), an answer text,
     or the index of a choice as text.
@@ -45,20 +161,10 @@ def predict(
         tokens_per_batch: Most tokens per forward; rows are taken in order of length.
         no_answer_threshold: span: answer "" when the first token's score is above the best span's by more than
             this; None: always answer.
-        progress: Text of the progress bar; none when absent.
     """
-    items = prepared.items
-    lengths = [item.tokens for item in items]
-    order = np.argsort(lengths, kind="stable").tolist()
-    found: list[Any] = [None] * len(items)
-    with tqdm(total=len(items), desc=progress, unit="row", disable=progress is None, leave=False) as bar:
-        for indices in cut_batches(order, lengths, None, tokens_per_batch):
-            batch = collate(prepared.kind, [items[i] for i in indices], device)
-            scores = head_scores(engine, head, batch).float().cpu()
-            for index, result in zip(indices, _split(prepared.kind, scores, batch), strict=True):
-                found[index] = result
-            bar.update(len(indices))
-    return _join(prepared, found, labels, no_answer_threshold)
+    request = Request(prepared.items, head_reader(engine, head))
+    answer([request], on, tokens_per_batch=tokens_per_batch)
+    return join(prepared, request.results, labels, no_answer_threshold)
 
 
 def gold_answers(examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
@@ -93,10 +199,10 @@ def _split(kind: str, scores: Tensor, batch: Batch) -> list[Any]:
     return [values[start : start + item.tokens] for start, item in zip(starts, batch.items, strict=True)]
 
 
-def _join(
+def join(
     prepared: Prepared, found: Sequence[Any], labels: Sequence[str], no_answer_threshold: float | None
 ) -> list[Any]:
-    """Put the windows of each example together."""
+    """Predictions from the results of all items: the windows of each example are put together."""
     by_example: list[list[tuple[Item, Any]]] = [[] for _ in prepared.examples]
     for item, result in zip(prepared.items, found, strict=True):
         by_example[item.example].append((item, result))

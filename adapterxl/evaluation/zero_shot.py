@@ -10,28 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from ..artifacts import TaskModule
 from ..artifacts.module import check_base, versions
 from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
-from ..data.collate import cut_batches
-from ..data.prepare import prepare, text_rows
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
 from ..errors import CompositionError, TaskError, UsageError, did_you_mean
-from ..modules import Head
+from ..modules import FusionPart, Head
 from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
-from ..ragged import pack
 from ..tasks.base import Task
-from .metrics import get_metric
-from .predict import gold_answers, predict
-from .retrieval import mean_pool, nearest
+from .languages import HeadSet, LanguageSet, RetrievalSet, score_all, vector_reader
+from .predict import answer, head_reader
 from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
@@ -59,7 +53,7 @@ def evaluate(
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
 ) -> Scores:
-    """Score a module in the languages of a task.
+    """Score a module in the languages of a task. Rows of several languages share batches of one length.
 
     Args:
         module: A module, its folder, or (for retrieval, which needs no head) a composition; None or "none" for
@@ -112,32 +106,35 @@ def evaluate(
     records: list[Record] = []
     rows: list[dict[str, Any]] = []
     attention: list[Attention] = []
-    answering = None
     if task.kind == "retrieve":
         layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
         if not 0 <= layer <= on.layers:
             raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
         options |= {"layer": layer, "pooling": "mean", "centered": center}
+        reader = vector_reader(runner, layer)
     else:
         assert subject is not None and subject.head is not None
-        answering = subject.head.build(on).to(on.device)
-    bar = tqdm(chosen, desc=f"{task.name} {split}", unit="language", disable=not progress)
-    for language in bar:
-        bar.set_postfix_str(language)
+        reader = head_reader(runner, subject.head.build(on).to(on.device))
+
+    def load(number: int, language: str) -> LanguageSet:
         loaded = source.load(task, split, language, on_bad_row=on_bad_row)
         say(f"{language}: {warning}" for warning in loaded.warnings)
-        examples = loaded.examples[:limit]
-        with recording() as seen:
-            if answering is None:
-                assert layer is not None
-                found = _retrieve(runner, on, task, examples, split, language, layer, center, tokens_per_batch)
-            else:
-                found = _score(runner, answering, on, task, examples, split, language, tokens_per_batch)
-        attention += [Attention.model_validate({"language": language} | _listed(one)) for one in seen.means()]
-        records += found[0]
-        rows += found[1]
         if loaded.dropped:
             options[f"dropped_rows.{language}"] = len(loaded.dropped)
+        given = (task, loaded.examples[:limit], split, language, on, reader, number)
+        return RetrievalSet(*given, center) if task.kind == "retrieve" else HeadSet(*given)
+
+    fused = subject is not None and any(isinstance(part, FusionPart) for part in subject.parts)
+    sets = (load(number, language) for number, language in enumerate(chosen))
+    with recording(len(chosen)) as seen:
+        for found in score_all(
+            sets, on, tokens_per_batch, record=seen if fused else None, expected=len(chosen),
+            progress=f"{task.name} {split}" if progress else None,
+        ):  # fmt: skip
+            records += found[0]
+            rows += found[1]
+    for number, language in enumerate(chosen):
+        attention += [Attention.model_validate({"language": language} | _listed(one)) for one in seen.means(number)]
     scores = Scores.build(
         task=task.name,
         base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
@@ -167,95 +164,9 @@ def score_source(
     engine: Engine, head: Head, on: Backbone, task: Task, examples: Sequence[Any], tokens_per_batch: int = 8192
 ) -> float:
     """The task's primary metric on given examples: what early stopping looks at."""
-    records, _ = _score(engine, head, on, task, examples, "dev", task.source_language, tokens_per_batch)
-    return records[0].value
-
-
-def _score(
-    engine: Engine,
-    head: Head,
-    on: Backbone,
-    task: Task,
-    examples: Sequence[Any],
-    split: str,
-    language: str,
-    tokens_per_batch: int,
-) -> tuple[list[Record], list[dict[str, Any]]]:
-    prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
-    with on.autocast():
-        predictions = predict(
-            engine,
-            head,
-            prepared,
-            task.labels,
-            device=on.device,
-            tokens_per_batch=tokens_per_batch,
-            no_answer_threshold=0.0 if task.no_answer else None,
-        )
-    golds = gold_answers(examples, task.labels)
-    records = [
-        Record(
-            language=language,
-            split=split,
-            metric=name,
-            value=get_metric(name).compute(predictions, golds),
-            n=len(examples),
-            primary=position == 0,
-        )
-        for position, name in enumerate(task.metrics)
-    ]
-    rows = [
-        {"language": language, "id": example.id, "prediction": prediction, "gold": gold}
-        for example, prediction, gold in zip(examples, predictions, golds, strict=True)
-    ]
-    return records, rows
-
-
-@torch.no_grad()
-def embed(engine: Engine, on: Backbone, texts: Sequence[str], layer: int, tokens_per_batch: int, width: int) -> Tensor:
-    """Mean-pooled hidden states of sentences, shape (sentences, hidden), float32, in the order given."""
-    rows = text_rows(texts, on.tokenizer, min(width, on.max_length))
-    lengths = [len(row) for row in rows]
-    order = sorted(range(len(rows)), key=lengths.__getitem__)
-    vectors = torch.empty(len(rows), on.hidden, device=on.device)
-    for indices in cut_batches(order, lengths, None, tokens_per_batch):
-        batch = pack([rows[i] for i in indices]).to(on.device)
-        with on.autocast():
-            hidden = engine.hidden(batch, upto=layer)
-        pooled = mean_pool(hidden, batch.lengths)
-        vectors[[indices[i] for i in batch.order]] = pooled
-    return vectors
-
-
-def _retrieve(
-    engine: Engine,
-    on: Backbone,
-    task: Task,
-    examples: Sequence[Any],
-    split: str,
-    language: str,
-    layer: int,
-    center: bool,
-    tokens_per_batch: int,
-) -> tuple[list[Record], list[dict[str, Any]]]:
-    sides = {language: embed(engine, on, [e.text for e in examples], layer, tokens_per_batch, task.max_length)}
-    with recording():  # apart: what is recorded of a language is of its own texts
-        sides["en"] = embed(engine, on, [e.english for e in examples], layer, tokens_per_batch, task.max_length)
-    ids = [example.id for example in examples]
-    records, rows = [], []
-    for query, index in ((language, "en"), ("en", language)):
-        direction = f"{query}->{index}"
-        predictions = [ids[i] for i in nearest(sides[query], sides[index], center=center).tolist()]
-        value = get_metric(task.metrics[0]).compute(predictions, ids)
-        records.append(
-            Record(language=language, direction=direction, split=split, metric=task.metrics[0], value=value,
-                   n=len(examples), primary=True)
-        )  # fmt: skip
-        rows += [
-            {"language": language, "direction": direction, "id": gold, "prediction": prediction, "gold": gold}
-            for prediction, gold in zip(predictions, ids, strict=True)
-        ]
-    return records, rows
+    asked = HeadSet(task, examples, "dev", task.source_language, on, head_reader(engine, head), 0)
+    answer(asked.requests, on, tokens_per_batch=tokens_per_batch)
+    return asked.score()[0][0].value
 
 
 def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool) -> None:

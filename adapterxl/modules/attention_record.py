@@ -32,24 +32,37 @@ class Shares:
 
 
 class AttentionRecord:
-    """Sums over all tokens seen so far, one for each fusion and place, in float64."""
+    """Sums over all tokens seen so far, one for each owner, fusion and place, in float64.
 
-    def __init__(self) -> None:
-        self._sums: dict[tuple[nn.Module, int, str], tuple[tuple[str, ...], Tensor, int]] = {}
+    Attributes:
+        owners: Whose each token of the next forward is, shape (tokens,), int64; None for all owner 0. Tokens of the
+            number after the last owner are nobody's.
+        count: Number of owners.
+    """
+
+    def __init__(self, count: int = 1) -> None:
+        self.owners: Tensor | None = None
+        self.count = count
+        self._sums: dict[tuple[nn.Module, int, str], tuple[tuple[str, ...], Tensor]] = {}
 
     def add(self, fusion: nn.Module, key: tuple[int, str], members: tuple[str, ...], shares: Tensor) -> None:
         """Count shares of shape (tokens, members)."""
-        found = shares.detach().double().sum(0)
-        _, before, tokens = self._sums.get((fusion, *key), (members, torch.zeros_like(found), 0))
-        self._sums[fusion, *key] = members, before + found, tokens + shares.shape[0]
+        counted = nn.functional.pad(shares.detach().double(), (0, 1), value=1.0)  # the last column counts tokens
+        owners = self.owners
+        if owners is None:
+            owners = torch.zeros(len(shares), dtype=torch.long, device=shares.device)
+        if (fusion, *key) not in self._sums:
+            self._sums[fusion, *key] = members, counted.new_zeros(self.count + 1, counted.shape[1])
+        self._sums[fusion, *key][1].index_add_(0, owners, counted)
 
-    def means(self) -> list[Shares]:
-        """Mean shares, by layer as the encoder runs them."""
-        found = [
-            Shares(str(fusion.name), layer, site, members, tuple((sums / tokens).tolist()), tokens)
-            for (fusion, layer, site), (members, sums, tokens) in self._sums.items()
-            if tokens
-        ]
+    def means(self, owner: int = 0) -> list[Shares]:
+        """Mean shares of an owner's tokens, by layer as the encoder runs them."""
+        found = []
+        for (fusion, layer, site), (members, sums) in self._sums.items():
+            *weights, tokens = sums[owner].tolist()
+            if tokens:
+                mean = tuple(weight / tokens for weight in weights)
+                found.append(Shares(str(fusion.name), layer, site, members, mean, int(tokens)))
         return sorted(found, key=lambda one: one.layer)
 
 
@@ -57,9 +70,9 @@ _ACTIVE: ContextVar[AttentionRecord | None] = ContextVar("attention record", def
 
 
 @contextmanager
-def recording() -> Iterator[AttentionRecord]:
-    """Collect the attention of every fusion that the packed engine runs inside the block."""
-    found = AttentionRecord()
+def recording(count: int = 1) -> Iterator[AttentionRecord]:
+    """Collect the attention of every fusion that the packed engine runs inside the block, for so many owners."""
+    found = AttentionRecord(count)
     token = _ACTIVE.set(found)
     try:
         yield found

@@ -107,7 +107,7 @@ class Job:
             "max_length": self.task.max_length,
             "trained_from": self.trained_from.name,
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(exclude={"trunk_cache_limit"}),  # which changes no result
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
             **({"bits": self.on.bits} if self.on.bits else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,6 +33,9 @@ class Settings(BaseModel):
         checkpoint_every: Steps between states that --resume can go on from.
         max_length: Tokens per row; the task's by default.
         log_every: Steps between lines of the log.
+        trunk_cache: Keep what the layers below everything that learns give for each row in a file, in bf16 or in fp32,
+            and compute them no more. Needs modules in upper layers only. They then run without dropout.
+        trunk_cache_limit: Most that these files may take in the user's cache, in GB (10^9 bytes).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,6 +56,8 @@ class Settings(BaseModel):
     checkpoint_every: int = Field(200, ge=1)
     max_length: int | None = Field(None, ge=16)
     log_every: int = Field(10, ge=1)
+    trunk_cache: Literal["bf16", "fp32", "fp64"] | None = None  # fp64 for checks
+    trunk_cache_limit: float = Field(20.0, gt=0)
 
     def __init__(self, **values: Any) -> None:
         try:

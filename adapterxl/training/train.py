@@ -28,6 +28,7 @@ from .job import Job, prepare_job, short_name
 from .loop import Loop
 from .plan import TrainingPlan, estimate
 from .settings import Settings
+from .trunk import use_trunk_cache
 
 
 def train(
@@ -156,6 +157,8 @@ def _fit(job: Job, folder: Path | None, resume: bool, progress: bool) -> tuple[T
     learning = sum(p.numel() for p in engine.parameters().values())
     if learning != expected:
         raise TrainingError(f"The {job.engine} engine would train {learning:,} weights, expected {expected:,}.")
+
+    use_trunk_cache(engine, job, progress=progress)
 
     def dev_score() -> float:
         return score_source(engine, head, on, job.task, job.dev)

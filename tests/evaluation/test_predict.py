@@ -40,7 +40,7 @@ def answers(
     module = make_module(on, "m", [make_part(LoRA(), "m", on, 1)], kind, labels=labels)
     assert module.head is not None
     engine, prepared = get_engine("packed")(on, module.parts, None), prepare(kind, examples, on.tokenizer, length)
-    return predict(engine, module.head.build(on), prepared, labels, device=CPU, tokens_per_batch=budget, **options)
+    return predict(engine, module.head.build(on), prepared, labels, on=on, tokens_per_batch=budget, **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,8 +20,8 @@ from adapterxl.backbone import Backbone
 from adapterxl.data import open_data
 from adapterxl.engines import get_engine
 from adapterxl.errors import BackboneError, CompositionError, DataError, TaskError, UsageError
+from adapterxl.evaluation.languages import embed
 from adapterxl.evaluation.retrieval import nearest
-from adapterxl.evaluation.zero_shot import embed
 from adapterxl.modules import LoRA
 from adapterxl.tasks import get_task
 

@@ -1,0 +1,172 @@
+"""What a language of a task asks of an engine, and how the results become records and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..backbone import Backbone
+from ..data.collate import Batch
+from ..data.prepare import Item, prepare, text_rows
+from ..engines import Engine
+from ..modules.attention_record import AttentionRecord
+from ..tasks.base import Task
+from .metrics import get_metric
+from .predict import Reader, Request, answer, gold_answers, join
+from .retrieval import mean_pool, nearest
+from .scores import Record
+
+POOL = 1_000_000  # tokens: some 100 MB of rows in Python, and a hundred batches
+
+Found = tuple[list[Record], list[dict[str, Any]]]
+"""Records, and a line for each prediction."""
+
+
+class LanguageSet(Protocol):
+    """The examples of one language."""
+
+    requests: list[Request]
+
+    def score(self) -> Found:
+        """What came out, after all requests are answered."""
+        ...
+
+
+class HeadSet:
+    """Examples that a head answers."""
+
+    def __init__(
+        self, task: Task, examples: Sequence[Any], split: str, language: str, on: Backbone, reader: Reader, owner: int
+    ) -> None:
+        self.task, self.examples, self.split, self.language = task, examples, split, language
+        self.prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
+        self.requests = [Request(self.prepared.items, reader, owner)]
+
+    def score(self) -> Found:
+        task, examples = self.task, self.examples
+        predictions = join(self.prepared, self.requests[0].results, task.labels, 0.0 if task.no_answer else None)
+        golds = gold_answers(examples, task.labels)
+        records = [
+            Record(
+                language=self.language,
+                split=self.split,
+                metric=name,
+                value=get_metric(name).compute(predictions, golds),
+                n=len(examples),
+                primary=position == 0,
+            )
+            for position, name in enumerate(task.metrics)
+        ]
+        rows = [
+            {"language": self.language, "id": example.id, "prediction": prediction, "gold": gold}
+            for example, prediction, gold in zip(examples, predictions, golds, strict=True)
+        ]
+        return records, rows
+
+
+class RetrievalSet:
+    """Sentences and their translations, found by their vectors. Only the language's own texts count in a record."""
+
+    def __init__(
+        self,
+        task: Task,
+        examples: Sequence[Any],
+        split: str,
+        language: str,
+        on: Backbone,
+        reader: Reader,
+        owner: int,
+        center: bool,
+    ) -> None:
+        self.task, self.examples, self.split, self.language, self.center = task, examples, split, language, center
+        sides = (([e.text for e in examples], owner), ([e.english for e in examples], None))
+        self.requests = [Request(text_items(texts, on, task.max_length), reader, whose) for texts, whose in sides]
+
+    def score(self) -> Found:
+        sides = {
+            name: torch.stack(request.results)
+            for name, request in zip((self.language, "en"), self.requests, strict=True)
+        }
+        ids = [example.id for example in self.examples]
+        records, rows = [], []
+        for query, index in ((self.language, "en"), ("en", self.language)):
+            direction = f"{query}->{index}"
+            predictions = [ids[i] for i in nearest(sides[query], sides[index], center=self.center).tolist()]
+            value = get_metric(self.task.metrics[0]).compute(predictions, ids)
+            records.append(
+                Record(language=self.language, direction=direction, split=self.split, metric=self.task.metrics[0],
+                       value=value, n=len(ids), primary=True)
+            )  # fmt: skip
+            rows += [
+                {"language": self.language, "direction": direction, "id": gold, "prediction": prediction, "gold": gold}
+                for prediction, gold in zip(predictions, ids, strict=True)
+            ]
+        return records, rows
+
+
+def vector_reader(engine: Engine, layer: int) -> Reader:
+    """Reads mean-pooled hidden states after `layer` layers, float32; they stay on the device."""
+
+    def forward(batch: Batch) -> Tensor:
+        return mean_pool(engine.hidden(batch.ragged, upto=layer), batch.ragged.lengths)
+
+    def results(pooled: Tensor, batch: Batch) -> list[Any]:
+        found: list[Any] = [None] * len(pooled)
+        for row, vector in zip(batch.ragged.order, pooled, strict=True):
+            found[row] = vector
+        return found
+
+    return Reader("retrieve", forward, results)
+
+
+def text_items(texts: Sequence[str], on: Backbone, width: int) -> list[Item]:
+    """Single texts as items, cut at `width` tokens."""
+    rows = text_rows(texts, on.tokenizer, min(width, on.max_length))
+    return [Item(index, [row], [[0] * len(row)], 0) for index, row in enumerate(rows)]
+
+
+def embed(engine: Engine, on: Backbone, texts: Sequence[str], layer: int, tokens_per_batch: int, width: int) -> Tensor:
+    """Mean-pooled hidden states of sentences, shape (sentences, hidden), float32, in the order given."""
+    request = Request(text_items(texts, on, width), vector_reader(engine, layer))
+    answer([request], on, tokens_per_batch=tokens_per_batch)
+    return torch.stack(request.results)
+
+
+def score_all(
+    sets: Iterable[LanguageSet],
+    on: Backbone,
+    tokens_per_batch: int,
+    *,
+    record: AttentionRecord | None = None,
+    expected: int = 0,
+    progress: str | None = None,
+) -> Iterator[Found]:
+    """Answer sets together, several languages to a pool, and give what came out of each, in their order.
+
+    A pool is made of whole sets, of at least `POOL` tokens but for the last: as many as fill batches with rows of one
+    length, however many languages there are in all. Only its rows are held.
+
+    Args:
+        expected: How many sets there are, for the progress bar.
+        progress: Text of the bar; none when absent.
+    """
+    waiting: list[LanguageSet] = []
+    with tqdm(desc=progress, unit="row", disable=progress is None, leave=False, total=0) as bar:
+
+        def answered() -> Iterator[Found]:
+            requests = [request for each in waiting for request in each.requests]
+            answer(requests, on, tokens_per_batch=tokens_per_batch, record=record, done=bar.update)
+            yield from (each.score() for each in waiting)
+            waiting.clear()
+
+        for number, each in enumerate(sets, 1):
+            waiting.append(each)
+            bar.total = (bar.total or 0) + sum(len(request.items) for request in each.requests)
+            bar.set_postfix_str(f"{number}/{expected} languages read")
+            if sum(item.tokens for one in waiting for request in one.requests for item in request.items) >= POOL:
+                yield from answered()
+        yield from answered()
