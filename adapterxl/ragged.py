@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 import torch
@@ -152,3 +152,15 @@ def pack(
         types = torch.tensor([token for i in order for token in token_types[i]], dtype=torch.long)
     counts = tuple(owner.count(group) for group in range(max(owner) + 1))
     return RaggedBatch(ids, types, tuple(len(rows[i]) for i in order), tuple(order), counts)
+
+
+def join(batches: Sequence[RaggedBatch]) -> RaggedBatch:
+    """Several batches as the groups of one, each a group: its rows and tokens stay together and in their order."""
+    before = [0, *accumulate(batch.rows for batch in batches)]
+    return RaggedBatch(
+        torch.cat([batch.input_ids for batch in batches]),
+        torch.cat([batch.token_type_ids for batch in batches]),
+        tuple(length for batch in batches for length in batch.lengths),
+        tuple(row + first for batch, first in zip(batches, before, strict=False) for row in batch.order),
+        tuple(batch.rows for batch in batches),
+    )

@@ -48,7 +48,10 @@ def inspect(folder: str | Path) -> list[tuple[str, str]]:
         for one in entry.members or ():
             rows.append((f"  fuses {one.name}", ", ".join(f"{each.name} ({each.kind})" for each in one.parts)))
     if manifest.head is not None:
-        rows.append(("head", f"{manifest.head.kind}: {', '.join(manifest.head.labels) or 'no labels'}"))
+        for task, head in manifest.heads.items() or (("", manifest.head),):
+            shared = [other for other, entry in manifest.heads.items() if entry == head]
+            same = f" (one for {', '.join(shared)})" if len(shared) > 1 else ""
+            rows.append((f"head {task}".rstrip(), f"{head.kind}: {', '.join(head.labels) or 'no labels'}{same}"))
     rows += [("note", note) for note in manifest.notes]
     rows += [(f"trained: {key}", str(value)) for key, value in sorted(manifest.training.items())]
     rows.append(("digest", module.digest()))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ArtifactError
-from .store import MANIFEST
+from .store import MANIFEST, sha256
 
-EXACT = "adapterxl.safetensors"
+EXACT, HEADS = "adapterxl.safetensors", "heads.safetensors"
 Layout = Literal["peft", "adapterhub", "adapterhub-setup", "adapterxl"]
 
 
@@ -91,7 +92,7 @@ class HeadEntry(_Strict):
 
 
 class Manifest(_Strict):
-    """The whole of adapterxl.json."""
+    """The whole of adapterxl.json; `heads` are those of several tasks by task name, `head` that of the first."""
 
     format: Literal[1] = 1
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
@@ -103,6 +104,7 @@ class Manifest(_Strict):
     base: BaseEntry
     parts: tuple[PartEntry, ...]
     head: HeadEntry | None
+    heads: dict[str, HeadEntry] = {}
     training: dict[str, Any]
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
@@ -110,8 +112,21 @@ class Manifest(_Strict):
 
     def dump(self) -> bytes:
         """Canonical JSON: sorted keys, UTF-8, one trailing newline."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False)
+        content = self.model_dump(mode="json")
+        if not self.heads:  # of several tasks only
+            del content["heads"]
+        text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
         return (text + "\n").encode()
+
+
+def module_digest(base: str, parts: Sequence[str], head: str | None, heads: Mapping[str, str]) -> str:
+    """A module's digest from those of its base, its parts in order, its head, and the heads of several tasks."""
+    content: list[Any] = [base, list(parts)]
+    if head is not None:
+        content.append(head)
+    if heads:
+        content.append(sorted(heads.items()))
+    return sha256(json.dumps(content).encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

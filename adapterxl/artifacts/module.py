@@ -24,7 +24,7 @@ from .encoding import part_entry as _entry
 from .encoding import tensor_bytes as _bytes
 from .encoding import unique_names
 from .fusion_layout import is_hub
-from .manifest import EXACT, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry
+from .manifest import EXACT, HEADS, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry, module_digest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PACKAGES = ("torch", "transformers", "peft", "adapters", "safetensors")
@@ -54,10 +54,11 @@ class TaskModule:
 
     Attributes:
         name: Short name; lower-case letters, digits, - and _.
-        task: The task it was trained for ("" for a composition).
+        task: The task it was trained for, the first of several ("" for a composition).
         kind: The kind of that task.
         parts: All parts, in order: those it was trained on top of, then its own.
-        head: The trained head; None for a composition that has none.
+        head: The trained head; None for a composition that has none. Of several, that of `task`, the first task.
+        heads: Of a module of several tasks: the head of each by task name; tasks may share one. Else empty.
         base: Of the backbone: name, id, revision, fingerprint, model_type, hidden_size, layers.
         operator: "train", or the operator that composed it.
         composition: The expression it was trained on or composed by; None when there was none.
@@ -77,6 +78,7 @@ class TaskModule:
     composition: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    heads: Mapping[str, HeadState] = field(default_factory=dict)
     path: Path | None = None
     backbone: Backbone | None = field(default=None, repr=False, compare=False)
 
@@ -96,17 +98,27 @@ class TaskModule:
             raise CompositionError(f"'{self.name}' has {len(found)} parts named '{name}'; its parts: {names}.")
         return found[0]
 
+    def for_task(self, *tasks: str) -> TaskModule:
+        """Of a module with several heads: it with the head of the first of these tasks that it has, and no other."""
+        found = next((task for task in tasks if task in self.heads), None)
+        if found is None:
+            return self
+        head, training = self.heads[found], {k: v for k, v in self.training.items() if k not in ("mix", "choices")}
+        training |= self.training.get("mix", {}).get("tasks", {}).get(found, {})
+        task = str(training.get("train_from", found))
+        return replace(self, task=task, kind=head.kind, head=head, heads={}, training=training)
+
     def digest(self) -> str:
-        """sha256 over the base, the parts in order and the head."""
-        content: list[Any] = [self.base["fingerprint"], [part.digest() for part in self.parts]]
-        if self.head is not None:
-            content.append(self.head.digest())
-        return store.sha256(json.dumps(content).encode())
+        """sha256 over the base, the parts in order and the heads."""
+        heads = {task: head.digest() for task, head in self.heads.items()}
+        head = None if self.head is None else self.head.digest()
+        return module_digest(self.base["fingerprint"], [part.digest() for part in self.parts], head, heads)
 
     def size(self) -> int:
-        """Number of weights, head included."""
-        head = 0 if self.head is None else sum(tensor.numel() for tensor in self.head.tensors.values())
-        return sum(part.size() for part in self.parts) + head
+        """Number of weights, heads included."""
+        heads = {id(head): head for head in (self.head, *self.heads.values()) if head is not None}
+        in_heads = sum(tensor.numel() for head in heads.values() for tensor in head.tensors.values())
+        return sum(part.size() for part in self.parts) + in_heads
 
     def save(
         self,
@@ -144,6 +156,7 @@ class TaskModule:
             "adapterxl": _write_own,
         }
         parts, head = writer[layout](self, names, files, stored)
+        heads = _write_heads(self, head, files)
         manifest = Manifest(
             name=self.name,
             task=self.task,
@@ -154,6 +167,7 @@ class TaskModule:
             base=BaseEntry(**self.base),
             parts=tuple(parts),
             head=head,
+            heads=heads,
             training=dict(self.training),
             notes=self.notes,
             versions=versions(),
@@ -354,6 +368,24 @@ def _write_hub_head(module: TaskModule, name: str, under: str, files: dict[str, 
     files[under + adapterhub_layout.HEAD_CONFIG] = _json(config)
     files[under + adapterhub_layout.HEAD_WEIGHTS] = _bytes({keys[w]: tensor for w, tensor in head.tensors.items()})
     return _head_entry(module, under + adapterhub_layout.HEAD_WEIGHTS, keys)
+
+
+def _write_heads(module: TaskModule, first: HeadEntry | None, files: dict[str, bytes]) -> dict[str, HeadEntry]:
+    """The heads of several tasks: the first lies where vanilla libraries look, the others in a file of ours."""
+    if not module.heads or first is None:
+        return {}
+    known, tensors = {first.digest: first}, dict[str, Tensor]()
+    entries = {}
+    for task, head in module.heads.items():
+        digest = head.digest()
+        if digest not in known:
+            keys = {name: f"{len(known)}.{name}" for name in head.tensors}
+            tensors |= {keys[name]: tensor for name, tensor in head.tensors.items()}
+            known[digest] = HeadEntry(kind=head.kind, labels=head.labels, digest=digest, file=HEADS, keys=keys)  # type: ignore[arg-type]
+        entries[task] = known[digest]
+    if tensors:
+        files[HEADS] = _bytes(tensors)
+    return entries
 
 
 def _head_entry(module: TaskModule, file: str, keys: dict[str, str]) -> HeadEntry | None:

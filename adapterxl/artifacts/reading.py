@@ -38,7 +38,14 @@ def load(folder: str | Path) -> TaskModule:
         return left[name]
 
     try:
-        head = None if manifest.head is None else _read_head(folder, manifest, manifest.head, tensors)
+        read: dict[str, HeadState] = {}
+        for each in [] if manifest.head is None else [manifest.head, *manifest.heads.values()]:
+            if each.digest not in read:
+                read[each.digest] = _read_head(folder, manifest, each, tensors)
+        head = None if manifest.head is None else read[manifest.head.digest]
+        if manifest.heads and head is not read[next(iter(manifest.heads.values())).digest]:
+            raise ArtifactError(f"{folder / store.MANIFEST}: head: is not that of the first task in heads.")
+        heads = {task: read[each.digest] for task, each in manifest.heads.items()} if head else {}
         parts = _read_parts(folder, manifest, tensors)
     except (CompositionError, TaskError) as error:  # of parts and heads that do not fit together
         raise ArtifactError(f"{folder / store.MANIFEST}: {error}") from error
@@ -56,6 +63,7 @@ def load(folder: str | Path) -> TaskModule:
         composition=manifest.composition,
         training=manifest.training,
         notes=manifest.notes,
+        heads=heads,
         path=folder,
     )
 

@@ -59,6 +59,11 @@ def collate(kind: str, items: Sequence[Item], device: torch.device) -> Batch:
     return Batch(ragged, select, targets, tuple(items))
 
 
+def count_targets(kind: str, items: Sequence[Item]) -> int:
+    """What a loss over these items is the mean of: words of tag items, else items."""
+    return sum(len(item.positions or ()) for item in items) if kind == "tag" else len(items)
+
+
 def epoch_batches(
     lengths: Sequence[int],
     *,

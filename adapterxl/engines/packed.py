@@ -45,6 +45,11 @@ class PackedEngine:
         assert isinstance(states, Tensor)
         return states
 
+    @property
+    def trunk_layer(self) -> int:
+        """The layer that a forward begins with: 0 without a trunk cache."""
+        return 0 if self.trunk is None else self.trunk.layer
+
     def cache_trunk(self, dtype: str, limit: float) -> TrunkCache:
         """From now on, read the states below all that learns from a cache. Its rows are to be added."""
         learning = [*self.learning.values(), *([] if self.new is None else [self.new])]

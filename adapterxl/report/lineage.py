@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterxl.artifacts.manifest import Manifest, PartEntry, read_manifest
+from adapterxl.artifacts.manifest import Manifest, PartEntry, module_digest, read_manifest
 from adapterxl.errors import ArtifactError
 from adapterxl.evaluation.scores import ModuleInfo, Scores
 from adapterxl.report.model import is_retrieval
@@ -164,10 +162,9 @@ def _dict(training: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _digest(manifest: Manifest) -> str:
     """The digest of the module that a manifest describes, as `TaskModule.digest` makes it, without its weights."""
-    content: list[Any] = [manifest.base.fingerprint, [part.digest for part in manifest.parts]]
-    if manifest.head is not None:
-        content.append(manifest.head.digest)
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    heads = {task: entry.digest for task, entry in manifest.heads.items()}
+    head = None if manifest.head is None else manifest.head.digest
+    return module_digest(manifest.base.fingerprint, [part.digest for part in manifest.parts], head, heads)
 
 
 def _count(value: Any) -> int | None:

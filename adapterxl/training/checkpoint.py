@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``folder/step-N``; older ones are removed only afterwards."""
+    """Write ``folder/step-N``; older ones stay, until `keep_only`."""
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / f".tmp-{uuid.uuid4().hex}"
     staged.mkdir()
@@ -57,26 +57,31 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         raise TrainingError(f"{folder}: cannot write a checkpoint ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Remove the checkpoints of all other steps."""
     for old in folder.glob("step-*"):
-        if old != target:
+        if old.name != f"step-{step}":
             shutil.rmtree(old)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint below a folder, or None.
+def read_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The whole checkpoints below a folder, newest first.
 
     Raises:
         TrainingError: If there are checkpoints but none is whole.
     """
     candidates = sorted(folder.glob("step-*"), key=lambda path: -int(path.name.partition("-")[2]))
+    found = []
     for path in candidates:
         try:
             state = json.loads((path / _STATE).read_text(encoding="utf-8"))
             data = (path / _TENSORS).read_bytes()
             if sha256(data) == state["sha256"]:
-                return Checkpoint(int(state["step"]), load(data), state["values"])
+                found.append(Checkpoint(int(state["step"]), load(data), state["values"]))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             continue  # cut by a crash: an older one may be whole, and if none is, that is said below
-    if candidates:
+    if candidates and not found:
         raise TrainingError(f"{folder}: no checkpoint there is whole. Train again with --overwrite.")
-    return None
+    return found

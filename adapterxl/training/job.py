@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..modules import FUSIONS, FusionPart, Head, Method, Part, make_head
 from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
+from .sampling import Mix
 from .settings import HEAD_LR, Settings
 
 # Held out of the training rows where no other dev rows may be looked at.
@@ -31,23 +32,68 @@ _HOLD_OUT = 0.05
 
 
 @dataclass
-class Job:
-    """Everything that `train` and `plan` find out before a model runs."""
+class TaskRows:
+    """One task of a training with its rows."""
 
     task: Task
     trained_from: Task
-    start: TaskModule | None
     rows: Prepared
     dev: tuple[Example, ...]
     origin: list[str]
     digests: dict[str, str]
     dropped: int
     notes: list[str]
+
+
+@dataclass
+class Job:
+    """Everything that `train` and `plan` find out before a model runs: one task, or the tasks of a mix."""
+
+    given: tuple[TaskRows, ...]
+    mix: Mix | None
+    start: TaskModule | None
     method: Method | None
     settings: Settings
     on: Backbone
     engine: str
     name: str
+
+    @property
+    def task(self) -> Task:
+        """The first task."""
+        return self.given[0].task
+
+    @property
+    def trained_for(self) -> str:
+        """What the module learns, in words: the task whose rows it is trained on, or the mix."""
+        return self.given[0].trained_from.name if self.mix is None else str(self.mix)
+
+    @property
+    def rows(self) -> Prepared:
+        """The training rows of all tasks."""
+        if self.mix is None:
+            return self.given[0].rows
+        each = [one.rows for one in self.given]
+        return Prepared(
+            "mix",
+            tuple(example for rows in each for example in rows.examples),
+            tuple(item for rows in each for item in rows.items),
+            sum(rows.truncated for rows in each),
+            sum(rows.unlabelled for rows in each),
+        )
+
+    @property
+    def dev(self) -> tuple[Example, ...]:
+        return tuple(example for one in self.given for example in one.dev)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of all files that were read."""
+        return {path: digest for one in self.given for path, digest in one.digests.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        return [*(self.start.notes if self.start else ()), *(note for one in self.given for note in one.notes)]
 
     @property
     def fusions(self) -> list[FusionPart]:
@@ -89,23 +135,38 @@ class Job:
         if self.method is None:
             return None
         part = self.method.build(self.name, self.on, torch.Generator().manual_seed(self.settings.seed), self._dtype)
-        part.task = self.trained_from.name
+        part.task = self.trained_for
         part.trained_on = tuple(earlier.digest() for earlier in self.start.parts) if self.start else ()
         return part
 
-    def new_head(self) -> Head:
-        head = make_head(self.task.kind, self.on, self.task.labels)
-        generator = torch.Generator().manual_seed(self.settings.seed + 1)
-        head.initialise(self.on.config.initializer_range, generator)
-        return head.double() if self.on.dtype == torch.float64 else head
+    def new_heads(self) -> list[Head]:
+        """The head of each task, at its seeded initial values; one for all of a kind with the same labels."""
+        made: dict[tuple[str, tuple[str, ...]], Head] = {}
+        heads = []
+        for task in (one.task for one in self.given):
+            head = make_head(task.kind, self.on, task.labels)
+            if (task.kind, head.labels) not in made:
+                generator = torch.Generator().manual_seed(self.settings.seed + 1 + 1000 * len(made))
+                head.initialise(self.on.config.initializer_range, generator)
+                made[task.kind, head.labels] = head.double() if self.on.dtype == torch.float64 else head
+            heads.append(made[task.kind, head.labels])
+        return heads
 
     def request_digest(self) -> str:
         """Digest of what decides the result: only a run or a module of the same request is gone on with."""
-        request = {
-            "task": self.task.name,
-            "labels": self.task.labels,
-            "max_length": self.task.max_length,
-            "trained_from": self.trained_from.name,
+        request: dict[str, Any] = {
+            "tasks": [
+                {
+                    "task": one.task.name,
+                    "labels": one.task.labels,
+                    "max_length": one.task.max_length,
+                    "trained_from": one.trained_from.name,
+                    "data": one.digests,
+                    "rows": len(one.rows.examples),
+                }
+                for one in self.given
+            ],
+            "mix": None if self.mix is None else self.mix.sampling,
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
             "settings": self.settings.model_dump(exclude={"trunk_cache_limit"}),  # which changes no result
             "base": self.on.fingerprint,
@@ -114,14 +175,12 @@ class Job:
             "device": self.on.device.type,
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,
-            "data": self.digests,
-            "rows": len(self.rows.examples),
         }
         return sha256(json.dumps(request, sort_keys=True, default=str).encode())
 
 
 def prepare_job(
-    task: TaskLike,
+    task: TaskLike | Mix,
     *,
     on: Backbone,
     method: Method | None,
@@ -140,13 +199,43 @@ def prepare_job(
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 row.")
     get_engine(engine)
-    found, source = resolve_task(task, data)
-    if found.kind == "retrieve":
-        raise TaskError(f"{found.name} is a retrieval task: it is evaluated, not trained.")
-    name = check_name(name or found.name)
+    mixed = task if isinstance(task, Mix) else None
+    if mixed is not None and train_from is not None:
+        raise UsageError("--train-from is of one task, but a mix has several; leave it out.")
+    found = [resolve_task(one, data) for one in (mixed.tasks if mixed else (task,))]  # type: ignore[arg-type]
+    for one, _ in found:
+        if one.kind == "retrieve":
+            raise TaskError(f"{one.name} is a retrieval task: it is evaluated, not trained.")
+    name = check_name(name or (mixed.name if mixed else found[0][0].name))
     before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
-    trained_from, source = _training_task(found, source, train_from, data)
+    given = tuple(
+        _task_rows(one, source, on, settings, data, train_from, train_languages, limit, on_bad_row, progress)
+        for one, source in found
+    )
+    if (settings.patience or settings.eval_every) and not all(one.dev for one in given):
+        without = next(one for one in given if not one.dev)
+        raise UsageError(
+            f"patience and eval_every need dev rows, but {without.trained_from.name} has none: of its "
+            f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
+        )
+    return Job(given, mixed, before, method, settings, on, engine, name)
+
+
+def _task_rows(
+    task: Task,
+    source: DataSource,
+    on: Backbone,
+    settings: Settings,
+    data: DataLike,
+    train_from: str | None,
+    train_languages: Sequence[str] | None,
+    limit: int | None,
+    on_bad_row: OnBadRow,
+    progress: bool,
+) -> TaskRows:
+    """The training and dev rows of a task."""
+    trained_from, source = _training_task(task, source, train_from, data)
     splits = source.splits(trained_from)
     languages = list(dict.fromkeys(train_languages or [trained_from.source_language]))
     for language in languages:
@@ -158,9 +247,9 @@ def prepare_job(
     loads = [source.load(trained_from, "train", language, on_bad_row=on_bad_row) for language in languages]
     rows = [example for loaded in loads for example in loaded.examples]
     digests = {file.path: file.sha256 for loaded in loads for file in loaded.files}
-    notes = [warning for loaded in loads for warning in loaded.warnings] + list(before.notes if before else ())
-    if trained_from.name != found.name:
-        notes.append(f"{found.name} is trained on the rows of {trained_from.name}.")
+    notes = [warning for loaded in loads for warning in loaded.warnings]
+    if trained_from.name != task.name:
+        notes.append(f"{task.name} is trained on the rows of {trained_from.name}.")
     if dropped := sum(len(loaded.dropped) for loaded in loads):
         notes.append(f"{dropped} bad rows of {trained_from.name} are left out.")
     dev: Sequence[Example]
@@ -173,37 +262,18 @@ def prepare_job(
         rows, dev = _hold_out(rows, trained_from.source_language, settings)
         if dev:
             notes.append(f"{len(dev)} training rows of {trained_from.name} are held out as dev rows.")
-    if not dev and (settings.patience or settings.eval_every):
-        raise UsageError(
-            f"patience and eval_every need dev rows, but {trained_from.name} has none: of its {len(rows)} training "
-            "rows none can be held out. Leave both out, or give more rows."
-        )
     if limit is not None:
         rows = list(_sample(rows, limit, settings.seed))
     if not rows:
         raise TaskError(f"{trained_from.name}: no training rows are left after holding out dev rows.")
-    max_length = min(settings.max_length or found.max_length, on.max_length)
-    prepared = prepare(found.kind, rows, on.tokenizer, max_length, progress=progress)
+    max_length = min(settings.max_length or task.max_length, on.max_length)
+    prepared = prepare(task.kind, rows, on.tokenizer, max_length, progress=progress)
     if prepared.truncated:
         notes.append(f"{prepared.truncated} of {len(rows)} training rows are longer than {max_length} tokens, and cut.")
     if prepared.unlabelled:
         notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
-    return Job(
-        task=found,
-        trained_from=trained_from,
-        start=before,
-        rows=prepared,
-        dev=tuple(dev),
-        origin=[loaded.origin for loaded in loads],
-        digests=digests,
-        dropped=dropped,
-        notes=notes,
-        method=method,
-        settings=settings,
-        on=on,
-        engine=engine,
-        name=name,
-    )
+    origin = [loaded.origin for loaded in loads]
+    return TaskRows(task, trained_from, prepared, tuple(dev), origin, digests, dropped, notes)
 
 
 def _training_task(task: Task, source: DataSource, train_from: str | None, data: DataLike) -> tuple[Task, DataSource]:
@@ -247,9 +317,3 @@ def _sample(rows: Sequence[Example], limit: int, seed: int) -> Sequence[Example]
         return rows
     chosen = np.random.default_rng([seed, 2]).permutation(len(rows))[:limit]
     return [rows[i] for i in sorted(chosen.tolist())]
-
-
-def short_name(task: TaskLike) -> str:
-    if isinstance(task, Task):
-        return task.name
-    return Path(task).stem if str(task).endswith((".yaml", ".yml")) else str(task)

@@ -1,38 +1,48 @@
-"""The training loop: batches, optimizer, schedule, log, early stopping, checkpoints. Knows no task and no engine."""
+"""One training: batches, optimizer, schedule, log, early stopping, checkpoints. `together` runs one or several."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ..data.collate import collate, epoch_batches
+from ..data.collate import Batch, collate, count_targets, epoch_batches
 from ..data.prepare import Item
 from ..engines import Engine
 from ..errors import TrainingError
-from ..evaluation.predict import head_scores
 from ..evaluation.zero_shot import peak_memory
 from ..modules import Head
 from ..modules.heads import row_losses
-from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from .checkpoint import Checkpoint, read_checkpoints, write_checkpoint
+from .processes import Processes, is_main
 from .settings import Settings
 
 
+@dataclass(frozen=True)
+class Stream:
+    """One task's training items and the head that answers it; tasks of a mix may share a head."""
+
+    task: str
+    kind: str
+    head: Head
+    items: Sequence[Item]
+
+
 class Loop:
-    """One training of one engine and head.
+    """One training of one engine and the heads on it, as the pieces of an optimizer step.
 
     Args:
-        items: Training items.
+        streams: The tasks to train on; one, but for a mix.
         rate: Highest learning rate.
-        dev_score: Gives the dev score of the present state, higher is better; None where there is no dev set.
+        sample: The stream of a batch by the batch's number from 0; always the first where there is but one.
+        dev_score: Gives each task's dev score at the present state, higher is better; None where there is no dev set.
         folder: Where log and checkpoints go; None keeps nothing.
         request: Digest of what is trained on what: only a checkpoint of the same request is taken up again.
     """
@@ -40,29 +50,29 @@ class Loop:
     def __init__(
         self,
         engine: Engine,
-        head: Head,
-        kind: str,
-        items: Sequence[Item],
+        streams: Sequence[Stream],
         settings: Settings,
         rate: float,
         device: torch.device,
         *,
-        dev_score: Callable[[], float] | None = None,
+        name: str = "",
+        sample: Callable[[int], int] | None = None,
+        dev_score: Callable[[], Mapping[str, float]] | None = None,
         folder: Path | None = None,
         request: str = "",
-        mixed_precision: str = "no",
     ) -> None:
-        self.engine, self.head, self.kind, self.items = engine, head, kind, items
-        self.settings, self.rate, self.device, self.dev_score = settings, rate, device, dev_score
-        self.folder, self.request = folder, request
-        self.lengths = [item.tokens for item in items]
-        self.batches = Batches(self.lengths, settings)
+        self.engine, self.streams, self.settings, self.rate, self.device = engine, streams, settings, rate, device
+        self.name, self.dev_score, self.folder, self.request = name, dev_score, folder, request
+        self.sample = sample or (lambda number: 0)
+        lengths = [[item.tokens for item in stream.items] for stream in streams]
+        self.batches = Batches([one for each in lengths for one in each], settings)
+        self.drawn_from = [self.batches] if len(streams) == 1 else [Batches(each, settings) for each in lengths]
         self.steps = count_steps(self.batches, settings)
-        self.parameters: dict[str, nn.Parameter] = {
-            **{f"module.{name}": p for name, p in engine.parameters().items()},
-            **{f"head.{name}": p for name, p in head.named_parameters()},
-        }
-        self.accelerator = _accelerator(device, mixed_precision)
+        heads = list(dict.fromkeys(stream.head for stream in streams))
+        self.parameters: dict[str, nn.Parameter] = {f"module.{name}": p for name, p in engine.parameters().items()}
+        for index, head in enumerate(heads):
+            prefix = "head" if len(heads) == 1 else f"head{index}"
+            self.parameters |= {f"{prefix}.{name}": p for name, p in head.named_parameters()}
         decayed = [p for p in self.parameters.values() if p.ndim > 1]
         plain = [p for p in self.parameters.values() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -70,7 +80,10 @@ class Loop:
             lr=rate,
             fused=True,
         )
+        every = settings.eval_every or (max(1, self.steps // 10) if settings.patience else None)
+        self.dev_every = every if dev_score is not None else None
         self.step = 0
+        self.drawn = [0] * len(streams)  # batches of each stream so far
         self.best: float | None = None
         self.best_step = 0
         self.stale = 0
@@ -78,122 +91,169 @@ class Loop:
         self.seconds = 0.0
         self.tokens = 0
         self.scored = 0  # the last step whose dev score was looked at
-        # False while parameters are being changed, when no state may be kept.
-        self._whole = True
+        self.error: TrainingError | None = None
+        self.figures: dict[str, float] = {}  # of the last step that was looked at
+        self._since: tuple[float, int] | None = None  # time and tokens at the first step that was not looked at
+        # Loss, gradient norm and number of the last step, or of the first that was not finite; then `_broken` is 1.
+        self._figures = torch.zeros(3, dtype=torch.float64, device=device)
+        self._broken = torch.zeros((), device=device)
 
-    def run(self, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
-        """Train to the end (or to the early stop) and give figures of the run.
+    # --- an optimizer step, in the order of these
 
-        Raises:
-            TrainingError: On a loss or gradient that is not finite; the state before that step is kept.
-        """
-        if resume:
-            self._take_up()
-        self._random = _random_states(self.device)
-        started, before = time.monotonic(), self.seconds
-        every = self.settings.eval_every or (max(1, self.steps // 10) if self.settings.patience else None)
-
-        def dev_is_due() -> bool:
-            due = every is not None and (self.step % every == 0 or self.step == self.steps)
-            return due and self.dev_score is not None and self.scored < self.step
-
-        bar = tqdm(total=self.steps, initial=self.step, desc="training", unit="step", disable=not progress)
-        stopped = False
-        try:
-            stopped = dev_is_due() and self._dev()  # an interruption may have come between step and score
-            while self.step < self.steps and not stopped:
-                figures = self._one_step()
-                self.seconds = before + time.monotonic() - started
-                bar.update(1)
-                bar.set_postfix(loss=f"{figures['loss']:.3f}", tok_s=f"{figures['tokens_per_second']:.0f}")
-                if self.step % self.settings.log_every == 0 or self.step == self.steps:
-                    self._log(figures)
-                if dev_is_due():
-                    stopped = self._dev()
-                if self.step % self.settings.checkpoint_every == 0 and self.step < self.steps and not stopped:
-                    self._save()
-        except KeyboardInterrupt:
-            self._save()
-            raise
-        finally:
-            bar.close()
-        if self.best_state:
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    parameter.copy_(self.best_state[name])
-        return {
-            "steps": self.step,
-            "seconds": round(self.seconds, 3),
-            "tokens": self.tokens,
-            "stopped_early": stopped,
-            **({"best_step": self.best_step} if self.best_state else {}),
-        }
-
-    def _one_step(self) -> dict[str, Any]:
-        clock = time.monotonic()
-        rate = self.settings.rate_at(self.step, self.steps, self.rate)
+    def begin(self) -> None:
+        self._since = self._since or (time.monotonic(), self.tokens)
+        self._lr = self.settings.rate_at(self.step, self.steps, self.rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        accumulation = self.settings.accumulation
-        total, tokens, area = 0.0, 0, 0
-        for micro in range(self.step * accumulation, (self.step + 1) * accumulation):
-            batch = collate(self.kind, [self.items[i] for i in self.batches[micro]], self.device)
-            with self.accelerator.autocast():
-                scores = head_scores(self.engine, self.head, batch, training=True)
-                loss = row_losses(self.kind, scores, batch.ragged, batch.targets)
-                penalty = self.engine.penalty()
-                loss = (loss if penalty is None else loss + penalty) / accumulation
-            total += float(loss.detach())
-            if not math.isfinite(total):
-                raise self._not_finite("loss", total)
-            self.accelerator.backward(loss)
-            tokens += batch.ragged.tokens
-            area += batch.ragged.rows * max(batch.ragged.lengths)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
-        if not math.isfinite(norm):
-            raise self._not_finite("gradient norm", norm)
-        self._whole = False
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.tokens += tokens
-        self.step += 1
-        self._random = _random_states(self.device)
-        self._whole = True
-        return {
-            "loss": total,
-            "lr": rate,
-            "grad_norm": norm,
-            "tokens_per_second": tokens / max(time.monotonic() - clock, 1e-9),
-            "fill": tokens / area,
-        }
+            group["lr"] = self._lr
+        self._drawing, self._used = list(self.drawn), set[int]()
+        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.step_tokens = self._area = 0
 
-    def _not_finite(self, what: str, value: float) -> TrainingError:
+    def next_batch(self, processes: Processes) -> Batch | None:
+        """The next batch, or this process's share of it; None where nothing can be learned from that."""
+        self._at = self.sample(sum(self._drawing))
+        stream, number = self.streams[self._at], self._drawing[self._at]
+        items = [stream.items[i] for i in self.drawn_from[self._at][number]]
+        self._drawing[self._at] += 1
+        self._used.add(self._at)
+        rows = [len(row) for item in items for row in item.rows]
+        self.step_tokens += sum(rows)
+        self._area += len(rows) * max(rows)
+        own = processes.share(items)
+        # A loss is a mean; shares may hold more or fewer targets, so each counts by them.
+        self._weight = count_targets(stream.kind, own) / max(1, count_targets(stream.kind, items))
+        return collate(stream.kind, own, self.device) if self._weight else None
+
+    def losses(self, hidden: Tensor | None, batch: Batch | None, processes: Processes) -> list[Tensor]:
+        """What this training adds to the loss, for the hidden states of its batch; nothing waits for the device."""
+        found, stream = [], self.streams[self._at]
+        if batch is not None and hidden is not None:
+            scores = stream.head.train()(hidden, batch.ragged, batch.select)
+            found.append(row_losses(stream.kind, scores, batch.ragged, batch.targets) * self._weight)
+        if processes.rank == 0 and (penalty := self.engine.penalty()) is not None:
+            found.append(penalty)
+        if not found:
+            return []
+        loss = sum(found[1:], found[0]) / self.settings.accumulation
+        self._loss += loss.detach()
+        return [loss]
+
+    def gradients(self) -> tuple[list[nn.Parameter], list[Tensor]]:
+        """What all processes add up: gradients of what took part in the step, and the loss."""
+        heads = {id(p) for at in self._used for p in self.streams[at].head.parameters()}
+        own = {id(p) for p in self.engine.parameters().values()}
+        used = [p for p in self.parameters.values() if id(p) in heads | own]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
+        return used, [*grads, self._loss.to(used[0].dtype)]
+
+    def take_sums(self, used: Sequence[nn.Parameter], sums: Sequence[Tensor]) -> None:
+        for parameter, total in zip(used, sums, strict=False):
+            parameter.grad = total
+        self._loss = sums[-1].double()
+
+    def judge(self) -> None:
+        """Clip the gradient, and note whether loss and gradient are finite: on the device, without waiting for it."""
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        fresh = torch.stack([self._loss, norm.double(), torch.full_like(self._loss, self.step + 1)])
+        self._figures = torch.where(self._broken > 0, self._figures, fresh)
+        self._broken = torch.maximum(self._broken, 1 - torch.isfinite(fresh).all().float())
+
+    def must_look(self) -> bool:
+        """Whether the figures of the step that is being made are needed, for the log or before its state is used."""
+        step, every = self.step + 1, self.settings.checkpoint_every
+        return step % self.settings.log_every == 0 or step % every == 0 or self._dev_after(step) or step == self.steps
+
+    def look(self) -> None:
+        """Read the figures; if a step was not finite, the state is the one before it, as no update was made since."""
+        loss, norm, step = self._figures.tolist()
+        assert self._since is not None
+        seconds, tokens = time.monotonic() - self._since[0], self.tokens + self.step_tokens - self._since[1]
+        self._since = None
+        self.figures = {
+            "loss": loss,
+            "lr": self._lr,
+            "grad_norm": norm,
+            "tokens_per_second": tokens / max(seconds, 1e-9),
+            "fill": self.step_tokens / self._area,
+        }
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
         self.optimizer.zero_grad(set_to_none=True)
-        self._save()
+        self.step = int(step) - 1
+        before = [self.sample(number) for number in range(self.step * self.settings.accumulation)]
+        self.drawn = [before.count(stream) for stream in range(len(self.streams))]
+        what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
         kept = f" The state before it is kept in {self.folder}." if self.folder else ""
-        return TrainingError(
+        self.error = TrainingError(
             f"Step {self.step + 1}: the {what} is {value}; the run stops and no module is written.{kept} "
             f"Start anew with --overwrite and a lower --lr than {self.rate:g}, or with --dtype fp32."
         )
 
-    def _dev(self) -> bool:
-        """Score the dev set, keep the best state; True when patience is at its end."""
+    def update(self) -> None:
+        self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # read by the fused kernel: 1 skips
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tokens += self.step_tokens
+        self.drawn = self._drawing
+        self.step += 1
+
+    # --- between steps
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience is at its end."""
+        return self.settings.patience is not None and self.stale >= self.settings.patience
+
+    @property
+    def ended(self) -> bool:
+        return self.error is not None or self.stopped or self.step >= self.steps
+
+    def dev_is_due(self) -> bool:
+        return self._dev_after(self.step) and self.scored < self.step
+
+    def _dev_after(self, step: int) -> bool:
+        return self.dev_every is not None and (step % self.dev_every == 0 or step == self.steps)
+
+    def score_dev(self, processes: Processes) -> None:
+        """Score the dev rows and keep the best state. Of several processes the main one scores, for all of them."""
         assert self.dev_score is not None
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            score = self.dev_score()
-        self._log({"dev_score": score})
+            each = processes.from_main(dict(self.dev_score()) if processes.rank == 0 else {})
+        score = sum(each.values()) / len(each)
+        self._log({"dev_score": score} | ({"dev_scores": each} if len(self.streams) > 1 else {}))
         self.scored = self.step
         if self.settings.patience is None:
-            return False
+            return
         if self.best is None or score > self.best:
             self.best, self.best_step, self.stale = score, self.step, 0
             self.best_state = {name: p.detach().clone() for name, p in self.parameters.items()}
         else:
             self.stale += 1
-        return self.stale >= self.settings.patience
+
+    def keep_best(self) -> None:
+        """Put the best state in place, where early stopping kept one."""
+        with torch.no_grad():
+            for name, tensor in self.best_state.items():
+                self.parameters[name].copy_(tensor)
+
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of the run."""
+        return {
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "stopped_early": self.stopped,
+            **({"best_step": self.best_step} if self.best_state else {}),
+        }
+
+    def log_step(self) -> None:
+        if self.step % self.settings.log_every == 0 or self.step == self.steps:
+            names = [stream.task for stream in self.streams]
+            drawn = {"batches": dict(zip(names, self.drawn, strict=True))} if len(names) > 1 else {}
+            self._log(self.figures | drawn)
 
     def _log(self, figures: dict[str, Any]) -> None:
-        if self.folder is None:
+        if self.folder is None or not is_main():
             return
         line = {
             "step": self.step,
@@ -205,59 +265,56 @@ class Loop:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def _save(self) -> None:
-        """Keep the state after `step` steps; not while it is being changed: then an earlier checkpoint counts."""
-        if self.folder is None or not self._whole:
+    def save(self, random: Mapping[str, Tensor]) -> None:
+        """Keep the state after `step` steps, with the random states that go with it."""
+        if self.folder is None or not is_main():
             return
         tensors: dict[str, Tensor] = {f"parameter.{name}": p for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
-        # Of the last whole step: a step that broke off has already drawn its dropout masks.
-        tensors |= {f"random.{device}": state for device, state in self._random.items()}
-        values = {
-            "request": self.request,
-            "scored": self.scored,
-            "best": self.best,
-            "best_step": self.best_step,
-            "stale": self.stale,
-            "seconds": self.seconds,
-            "tokens": self.tokens,
-        }
+        tensors |= {f"random.{device}": state for device, state in random.items()}
+        values = {name: getattr(self, name) for name in _VALUES}
         write_checkpoint(self.folder / "checkpoints", Checkpoint(self.step, tensors, values))
 
-    def _take_up(self) -> None:
-        found = None if self.folder is None else read_checkpoint(self.folder / "checkpoints")
-        if found is None:
-            if self.folder is not None:
-                _cut_log(self.folder / "log.jsonl", 0)
-            return
-        if found.values["request"] != self.request:
+    def checkpoints(self) -> list[Checkpoint]:
+        """States that this run can go on from, newest first."""
+        found = [] if self.folder is None else read_checkpoints(self.folder / "checkpoints")
+        if any(one.values["request"] != self.request for one in found):
             raise TrainingError(
                 f"{self.folder}: was started with other data, settings or base. Give the same again to --resume, "
                 "or --overwrite to start anew."
             )
+        return found
+
+    def take_up(self, found: Checkpoint | None) -> None:
+        """Go on from a state, or from the beginning."""
+        if self.folder is not None and is_main():
+            _cut_log(self.folder / "log.jsonl", 0 if found is None else found.step)
+        if found is None:
+            return
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(found.tensors[f"parameter.{name}"])
                 prefix = f"optimizer.{name}."
-                self.optimizer.state[parameter] = {
+                state = {
                     key.removeprefix(prefix): t.to(parameter.device)
                     for key, t in found.tensors.items()
                     if key.startswith(prefix)
                 }
+                if state:  # none of a head that no batch was for yet
+                    self.optimizer.state[parameter] = state
         self.best_state = {
             k.removeprefix("best."): t.to(self.device) for k, t in found.tensors.items() if k.startswith("best.")
         }
-        torch.set_rng_state(found.tensors["random.cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
-        self.step, self.best, self.stale = found.step, found.values["best"], found.values["stale"]
-        self.scored, self.best_step = found.values["scored"], found.values["best_step"]
-        self.seconds, self.tokens = found.values["seconds"], found.values["tokens"]
-        if self.folder is not None:
-            _cut_log(self.folder / "log.jsonl", self.step)
+        self.step = found.step
+        for name in _VALUES:
+            setattr(self, name, found.values[name])
+
+
+# What a checkpoint holds beside tensors.
+_VALUES = ("request", "scored", "best", "best_step", "stale", "seconds", "tokens", "drawn")
 
 
 class Batches:
@@ -325,19 +382,8 @@ def _cut_log(path: Path, step: int) -> None:
         path.write_text("".join(kept), encoding="utf-8")
 
 
-def _random_states(device: torch.device) -> dict[str, Tensor]:
+def random_states(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
-
-
-def _accelerator(device: torch.device, mixed_precision: str) -> Any:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError("Several processes were launched, but a run uses one. Start it without a launcher.")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # accelerate keeps one state per process and refuses another precision; runs of both kinds may follow each other.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)

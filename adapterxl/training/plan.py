@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ..backbone import Backbone
 from ..data.prepare import Prepared
-from ..modules import FusionPart, Head, Part
+from ..modules import FusionPart, Part
 from .loop import Batches, count_steps
 from .settings import Settings
 
@@ -41,7 +43,7 @@ def forward_flops(on: Any, tokens: int, squares: int) -> int:
 def estimate(
     on: Backbone,
     part: Part | None,
-    head: Head,
+    head: nn.Module,
     frozen: Sequence[Part],
     rows: Prepared,
     lengths: Sequence[int],

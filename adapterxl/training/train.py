@@ -1,17 +1,20 @@
-"""`train`: one task, one method, one starting point -> one TaskModule; and the plan of it for a dry run."""
+"""`train`: tasks, methods and starting points -> a TaskModule each; and the plan of one for a dry run."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..artifacts import HeadState, TaskModule, load
+from ..artifacts.module import check_name
 from ..artifacts.store import MANIFEST, check_target
 from ..backbone import Backbone
 from ..console import say
@@ -19,20 +22,23 @@ from ..data.examples import ChoiceExample
 from ..data.resolve import DataLike, TaskLike
 from ..data.source import OnBadRow
 from ..engines import Engine, get_engine
-from ..errors import TrainingError, UsageError
+from ..errors import TrainingError, UsageError, did_you_mean
 from ..evaluation.zero_shot import score_source
 from ..frozen import bits_note
 from ..modules import FusionPart, Head, Method, Part
 from ..operators import Member
-from .job import Job, prepare_job, short_name
-from .loop import Loop
+from .job import Job, TaskRows, prepare_job
+from .loop import Loop, Stream
 from .plan import TrainingPlan, estimate
+from .processes import Processes, is_main
+from .sampling import Mix, is_mix, read_mix, short_name
 from .settings import Settings
+from .together import Together
 from .trunk import use_trunk_cache
 
 
 def train(
-    task: TaskLike | Sequence[TaskLike],
+    task: TaskLike | Mix | Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]],
     *,
     on: Backbone,
     method: Method | None = None,
@@ -53,74 +59,65 @@ def train(
     """Train a module for a task in its source language, on a frozen backbone.
 
     Args:
-        task: Task name, Task, or the path of a user's own `my_task.yaml`. For several, one module each is trained
-            in turn, and a dict by task name comes back; `out` then holds one folder for each.
+        task: Task name, Task, or the path of a user's own `my_task.yaml`; or `mix(...)` of several, for one module
+            with several heads. A list of these gives a module each, as a dict by task name; `out` then holds one folder
+            for each. The packed engine trains them together, in one pass over the backbone; others one by one. A dict
+            gives names to the modules, and to each what is its own of task, method, settings, start, train_from,
+            train_languages, limit and on_bad_row: ``{"pos-4": {"task": "udpos", "method": LoRA(rank=4)}}``; the task
+            is the name where it is not said.
         method: LoRA or Bottleneck settings; None trains the head alone.
         start: Composition, module or folder to train on top of; it stays frozen and becomes part of the result. Of a
             `fuse` that was not trained before, the attention is trained too; its members stay frozen.
         train_from: Another task's training rows stand in (same kind and labels).
-        limit: This many training rows, a sample by seed.
+        limit: This many training rows, a sample by seed; of a mix, of each task.
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
         resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
             same request.
         overwrite: Replace an existing module; without `resume`, forget an unfinished run.
 
+    Under a launcher (``accelerate launch``, torchrun) every batch is divided among the processes.
+
     Raises:
-        AdapterXLError: In one line, before anything slow starts where possible; nothing half-written.
+        AdapterXLError: In one line, before anything slow starts where possible; nothing half-written. Of several
+            modules, those whose training did not fail are whole.
     """
-    arguments = dict(
+    common: dict[str, Any] = dict(
         on=on, method=method, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
-        train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress,
+        train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress and is_main(),
     )  # fmt: skip
-    if not isinstance(task, TaskLike):
-        if name is not None:
-            raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
-        modules = {}
-        names = [short_name(one) for one in task]
-        twice = next((one for one in names if names.count(one) > 1), None)
-        if twice or not names:
-            raise UsageError(f"Tasks: '{twice}' is named twice." if twice else "Tasks: none given; name at least one.")
-        if out is not None:
-            for short in names:
-                if not _finished(Path(out) / short, resume, overwrite):
-                    check_target(Path(out) / short, overwrite)
-        for one in task:
-            target = None if out is None else Path(out) / short_name(one)
-            keep = dict(out=target, resume=resume, overwrite=overwrite)
-            modules[short_name(one)] = train(one, **arguments, **keep)  # type: ignore[arg-type]
-        return modules  # type: ignore[return-value]
-    folder = None
-    finished = out is not None and _finished(Path(out), resume, overwrite)
-    if out is not None and not finished:
-        out = Path(out)
-        check_target(out, overwrite)
-        folder = _run_folder(out, resume, overwrite)
-    job = prepare_job(task, name=name, **arguments)  # type: ignore[arg-type]
-    if out is not None and finished:
-        kept = load(out)
-        if kept.training.get("request") != job.request_digest():
-            raise UsageError(
-                f"{out}: holds a module of other data, settings or base, so there is nothing to resume. "
-                "Give another --out, or --overwrite to replace it."
-            )
-        say([f"{out} is finished already, and is kept."])
-        return kept
-    say(job.notes)
-    with _seeded(job.settings.seed, on.device):
-        result, figures = _fit(job, folder, resume, progress)
-    if out is None:
-        return result
-    extra = {}
-    if folder is not None and (folder / "log.jsonl").is_file():
-        extra["training_log.jsonl"] = (folder / "log.jsonl").read_bytes()
-    saved = result.save(out, overwrite=overwrite, extra=extra)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-    return saved
+    several = not isinstance(task, TaskLike | Mix)
+    if several and name is not None:
+        raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
+    wanted = _wanted(task) if several else {"": {"task": task, "name": name}}  # type: ignore[arg-type]
+    targets = {key: None if out is None else Path(out) / key if several else Path(out) for key in wanted}
+    finished = {key: out for key, out in targets.items() if out is not None and _finished(out, resume, overwrite)}
+    runs: dict[str, Path] = {}
+    for key, target in targets.items():
+        if target is not None and key not in finished:
+            check_target(target, overwrite)
+            runs[key] = _run_folder(target, resume, overwrite)
+    jobs = {key: prepare_job(**common | {"name": None} | _read(own)) for key, own in wanted.items()}
+    modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
+    left = [key for key in wanted if key not in finished]
+    say(dict.fromkeys(note for key in left for note in jobs[key].notes) if is_main() else ())
+    for keys in [left] if engine == "packed" else [[key] for key in left]:
+        if not keys:
+            continue
+        precision = "bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no"
+        processes = Processes(on.device, precision)
+        if processes.rank == 0:
+            for key in keys:
+                if key in runs and not resume:
+                    shutil.rmtree(runs[key], ignore_errors=True)
+        processes.wait()
+        with _seeded(jobs[keys[0]].settings.seed, processes.rank, on.device):
+            each = [(jobs[key], runs.get(key), targets[key]) for key in keys]
+            modules |= zip(keys, _fit(each, processes, resume, overwrite, progress), strict=True)
+    return {key: modules[key] for key in wanted} if several else modules[""]
 
 
 def plan(
-    task: TaskLike | Sequence[TaskLike],
+    task: TaskLike | Mix | Sequence[TaskLike | Mix],
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -129,103 +126,221 @@ def plan(
     **arguments: Any,
 ) -> TrainingPlan:
     """What `train` with the same arguments would do: rows, steps, sizes, FLOPs, time and memory. Trains nothing."""
-    if not isinstance(task, TaskLike):
+    if not isinstance(task, TaskLike | Mix):
         tasks = list(task)
         if len(tasks) != 1:
             raise UsageError("A dry run is for one task; give them one at a time.")
         task = tasks[0]
     if out is not None:
         check_target(Path(out), overwrite)
-    job = prepare_job(task, name=name, **arguments)
+    job = prepare_job(**_read({"task": task}), name=name, **arguments)
     say(job.notes)
-    part, head = job.new_part(), job.new_head()
+    part, heads = job.new_part(), nn.ModuleList(dict.fromkeys(job.new_heads()))
     lengths = [item.tokens for item in job.rows.items]
     return estimate(
-        job.on, part, head, job.start_parts(), job.rows, lengths, job.settings,
-        task=job.task.name, origin="; ".join(job.origin), rate=job.rate, engine=job.engine, dev=len(job.dev),
+        job.on, part, heads, job.start_parts(), job.rows, lengths, job.settings,
+        task=job.task.name if job.mix is None else str(job.mix),
+        origin="; ".join(origin for one in job.given for origin in one.origin),
+        rate=job.rate, engine=job.engine, dev=len(job.dev),
     )  # fmt: skip
 
 
-def _fit(job: Job, folder: Path | None, resume: bool, progress: bool) -> tuple[TaskModule, dict[str, Any]]:
-    on, settings = job.on, job.settings
-    frozen = job.start_parts()
-    part = job.new_part()
+_OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "on_bad_row")
+
+
+def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is said of each of several modules, by name."""
+    if isinstance(task, Mapping):
+        for name, own in task.items():
+            check_name(name)
+            if unknown := sorted(set(own) - set(_OF_EACH)):
+                raise UsageError(
+                    f"{name}: found '{unknown[0]}'.{did_you_mean(unknown[0], _OF_EACH)} "
+                    f"Each module may have its own {', '.join(_OF_EACH)}."
+                )
+        found = {name: {"task": name, "name": name} | dict(own) for name, own in task.items()}
+    else:
+        read = [_read({"task": one})["task"] for one in task]
+        names = [one.name if isinstance(one, Mix) else short_name(one) for one in read]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"Tasks: '{twice}' is named twice. Give a dict with a name for each module instead.")
+        found = {name: {"task": one} for name, one in zip(names, read, strict=True)}
+    if not found:
+        raise UsageError("Tasks: none given; name at least one.")
+    return found
+
+
+def _read(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a module, with the text of a mix read."""
+    task = own["task"]
+    return {**own, "task": read_mix(task) if is_mix(task) else task}
+
+
+def _kept(job: Job, folder: Path) -> TaskModule:
+    """A module that is finished already, if it is of this very request."""
+    kept = load(folder)
+    if kept.training.get("request") != job.request_digest():
+        raise UsageError(
+            f"{folder}: holds a module of other data, settings or base, so there is nothing to resume. "
+            "Give another --out, or --overwrite to replace it."
+        )
+    say([f"{folder} is finished already, and is kept."] if is_main() else ())
+    return kept
+
+
+def _fit(
+    each: Sequence[tuple[Job, Path | None, Path | None]],
+    processes: Processes,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+) -> list[TaskModule]:
+    """Train jobs together: each with the folder of its run and that of its module, which is written when it ends."""
+    loops = [_loop(job, folder, progress) for job, folder, _ in each]
+    modules: dict[int, TaskModule] = {}
+    facts: dict[str, Any] = {"together": [job.name for job, _, _ in each]} if len(each) > 1 else {}
+    facts |= {"processes": processes.count} if processes.count > 1 else {}
+
+    def ended(loop: Loop) -> None:
+        index = loops.index(loop)
+        job, folder, out = each[index]
+        scores = processes.from_main(_dev_scores(job, loop) if processes.rank == 0 else {})
+        module = _result(job, loop, facts | _dev_facts(scores))
+        if out is not None and processes.rank == 0:
+            log = None if folder is None else folder / "log.jsonl"
+            extra = {"training_log.jsonl": log.read_bytes()} if log is not None and log.is_file() else {}
+            module.save(out, overwrite=overwrite, extra=extra)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+        processes.wait()
+        modules[index] = module if out is None else replace(module, path=out)
+
+    Together(loops, processes, ended, progress=progress).run(resume=resume)
+    return [modules[index] for index in range(len(each))]
+
+
+def _loop(job: Job, folder: Path | None, progress: bool) -> Loop:
+    """The training of a job: its engine, heads and streams of batches."""
+    on, frozen, part = job.on, job.start_parts(), job.new_part()
     engine = get_engine(job.engine)(on, frozen, part)
-    head = job.new_head().to(on.device)
+    heads = [head.to(on.device) for head in job.new_heads()]
     own = [p for one in frozen if isinstance(one, FusionPart) and not one.trained for p in one.learnable().values()]
     expected = sum(p.numel() for p in (*own, *(() if part is None else part.parameters())))
     learning = sum(p.numel() for p in engine.parameters().values())
     if learning != expected:
         raise TrainingError(f"The {job.engine} engine would train {learning:,} weights, expected {expected:,}.")
-
     use_trunk_cache(engine, job, progress=progress)
-
-    def dev_score() -> float:
-        return score_source(engine, head, on, job.task, job.dev)
-
+    streams = [
+        Stream(one.task.name, one.task.kind, head, one.rows.items) for one, head in zip(job.given, heads, strict=True)
+    ]
     loop = Loop(
-        engine, head, job.task.kind, job.rows.items, settings, job.rate, on.device,
-        dev_score=dev_score if job.dev else None,
+        engine, streams, job.settings, job.rate, on.device, name=job.name,
+        sample=None if job.mix is None else job.mix.sampler(_rows(job), job.settings.seed),
+        dev_score=(lambda: _dev_scores(job, loop)) if job.dev else None,
         folder=folder,
         request=job.request_digest(),
-        mixed_precision="bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no",
     )  # fmt: skip
-    figures = loop.run(resume=resume, progress=progress)
-    dev = round(dev_score(), 6) if job.dev else None
-    return _result(job, engine, head, figures | ({"dev_score": dev} if dev is not None else {})), figures
+    return loop
 
 
-def _result(job: Job, engine: Engine, head: Head, figures: dict[str, Any]) -> TaskModule:
-    exported = engine.export()
-    state = HeadState(job.task.kind, head.labels, {name: t.cpu().clone() for name, t in head.tensors().items()})
-    trained = sum(p.numel() for p in engine.parameters().values()) + sum(p.numel() for p in head.parameters())
-    first = job.rows.examples[0]
+def _dev_scores(job: Job, loop: Loop) -> dict[str, float]:
+    """The dev score of each task that has dev rows."""
+    return {
+        one.task.name: score_source(loop.engine, stream.head, job.on, one.task, one.dev)
+        for one, stream in zip(job.given, loop.streams, strict=True)
+        if one.dev
+    }
+
+
+def _dev_facts(scores: Mapping[str, float]) -> dict[str, Any]:
+    each = {task: round(score, 6) for task, score in scores.items()}
+    if not each:
+        return {}
+    return {"dev_score": round(sum(scores.values()) / len(each), 6)} | ({"dev_scores": each} if len(each) > 1 else {})
+
+
+def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
+    engine, exported = loop.engine, loop.engine.export()
+    states: dict[Head, HeadState] = {}
+    for stream in loop.streams:
+        if stream.head not in states:
+            tensors = {name: tensor.cpu().clone() for name, tensor in stream.head.tensors().items()}
+            states[stream.head] = HeadState(stream.kind, stream.head.labels, tensors)
+    heads = {stream.task: states[stream.head] for stream in loop.streams}
+    start, first = job.start, job.given[0]
     training = {
         "method": job.trains,
         "options": {}
         if job.method is None
         else {k: v for k, v in vars(job.method).items() if v is not None and v != {}},
         **({"fusion": [_fusion_options(part) for part in job.fusions]} if job.fusions else {}),
+        **({} if job.mix is None else {"mix": _mix_facts(job, loop)}),
         "engine": job.engine,
         "dtype": job.on.dtype_name,
         **job.on.options(),
-        "parameters": trained,
+        "parameters": sum(p.numel() for p in loop.parameters.values()),
         "lr": job.rate,
         "settings": {k: v for k, v in job.settings.model_dump().items() if v is not None},
         "seed": job.settings.seed,
-        "rows": len(job.rows.examples),
+        "rows": sum(_rows(job)),
         "dev_rows": len(job.dev),
-        "dropped_rows": job.dropped,
-        "truncated_rows": job.rows.truncated,
-        "data": [_without_folders(origin) for origin in job.origin],
+        "dropped_rows": sum(one.dropped for one in job.given),
+        "truncated_rows": sum(one.rows.truncated for one in job.given),
+        "data": [_without_folders(origin) for one in job.given for origin in one.origin],
         "data_digests": job.digests,
-        "train_from": job.trained_from.name,
+        **_task_facts(first),
         "request": job.request_digest(),
-        **({"choices": len(first.choices)} if isinstance(first, ChoiceExample) else {}),
-        **({"start_digest": job.start.digest()} if job.start else {}),
-        **figures,
+        **({"start_digest": start.digest()} if start else {}),
+        **loop.facts(),
+        **facts,
     }
-    start = job.start
     return TaskModule(
         name=job.name,
-        task=job.trained_from.name,
-        kind=job.task.kind,
+        task=first.trained_from.name,
+        kind=first.task.kind,
         parts=_parts(job, engine, exported),
-        head=state,
+        head=heads[first.task.name],
         base=job.on.describe(),
         operator="train",
         composition=start.text if start else None,
         training=json.loads(json.dumps(training)),
         notes=tuple(dict.fromkeys((*(start.notes if start else ()), *bits_note(job.on.bits)))),
+        heads={} if job.mix is None else heads,
         backbone=job.on,
     )
+
+
+def _rows(job: Job) -> list[int]:
+    """Training rows of each task."""
+    return [len(one.rows.examples) for one in job.given]
+
+
+def _task_facts(one: TaskRows) -> dict[str, Any]:
+    """What a training records of a task for its head."""
+    row = one.rows.examples[0]
+    return {"train_from": one.trained_from.name} | (
+        {"choices": len(row.choices)} if isinstance(row, ChoiceExample) else {}
+    )
+
+
+def _mix_facts(job: Job, loop: Loop) -> dict[str, Any]:
+    assert job.mix is not None
+    rows = _rows(job)
+    each = zip(job.given, rows, job.mix.shares(rows), loop.drawn, strict=True)
+    return {
+        "sampling": job.mix.sampling,
+        "tasks": {
+            one.task.name: {"rows": count, "share": round(share, 6), "batches": drawn} | _task_facts(one)
+            for one, count, share, drawn in each
+        },
+    }
 
 
 def _parts(job: Job, engine: Engine, exported: Part | None) -> tuple[Part, ...]:
     """The parts below, with the fusions that were trained in their places, then the new part."""
     parts: list[Part] = list(job.start.parts) if job.start else []
     for index, fusion in sorted(engine.fusions().items()):
-        fusion.name, fusion.task = f"{job.name[:57]}-fusion", job.trained_from.name
+        fusion.name, fusion.task = f"{job.name[:57]}-fusion", job.trained_for
         fusion.trained_on = tuple(part.digest() for part in parts[:index])
         parts[index] = fusion
     if exported is not None:
@@ -251,18 +366,14 @@ def _without_folders(origin: str) -> str:
 
 def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     folder = out.with_name(f"{out.name}.run")
-    if folder.exists() and not resume:
-        if not overwrite:
-            raise UsageError(
-                f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite."
-            )
-        shutil.rmtree(folder)
+    if folder.exists() and not resume and not overwrite:
+        raise UsageError(f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite.")
     return folder
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's generators start from the seed, and are put back afterwards."""
+def _seeded(seed: int, rank: int, device: torch.device) -> Iterator[None]:
+    """PyTorch's generators start from the seed, apart in each process, and are put back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + (rank << 32))
         yield

@@ -25,11 +25,11 @@ def use_trunk_cache(engine: Engine, job: Job, *, progress: bool) -> None:
 
 
 def fill(trunk: TrunkCache, job: Job, *, progress: bool) -> None:
-    """Add the rows of one job."""
-    added = [job.rows.items]
-    if job.dev:
-        max_length = min(job.task.max_length, job.on.max_length)
-        added.append(prepare(job.task.kind, job.dev, job.on.tokenizer, max_length).items)
-    for items in added:
-        rows = (row for item in items for row in zip(item.rows, item.types, strict=True))
-        trunk.add(rows, progress=progress)
+    """Add the rows of one job, of all its tasks."""
+    for one in job.given:
+        added = [one.rows.items]
+        if one.dev:
+            max_length = min(one.task.max_length, job.on.max_length)
+            added.append(prepare(one.task.kind, one.dev, job.on.tokenizer, max_length).items)
+        for items in added:
+            trunk.add((row for item in items for row in zip(item.rows, item.types, strict=True)), progress=progress)

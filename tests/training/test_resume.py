@@ -19,8 +19,9 @@ import torch
 from adapterxl import LoRA, TaskModule
 from adapterxl.backbone import Backbone
 from adapterxl.errors import TrainingError, UsageError
-from adapterxl.training import loop as loop_module
+from adapterxl.training import together as together_module
 from adapterxl.training.loop import Loop
+from adapterxl.training.together import Together
 
 Fit = Callable[..., TaskModule]
 SETTINGS = {"max_steps": 9, "eval_every": 2, "patience": 3, "checkpoint_every": 4}
@@ -55,13 +56,13 @@ def log_of(folder: Path) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after", "accumulation"),
     [
-        (Loop, "_one_step", 1, False, 1),
-        (Loop, "_one_step", 6, False, 1),
-        (Loop, "_one_step", 6, False, 3),
-        (loop_module, "head_scores", 7, True, 1),  # its dropout masks are drawn, its step is not done
-        (loop_module, "head_scores", 14, True, 3),
-        (Loop, "_dev", 2, False, 1),  # the step is done, its dev score not looked at
-        (Loop, "_dev", 2, True, 1),
+        (Together, "_one_step", 1, False, 1),
+        (Together, "_one_step", 6, False, 1),
+        (Together, "_one_step", 6, False, 3),
+        (together_module, "hidden_together", 7, True, 1),  # its dropout masks are drawn, its step is not done
+        (together_module, "hidden_together", 14, True, 3),
+        (Loop, "score_dev", 2, False, 1),  # the step is done, its dev score not looked at
+        (Loop, "score_dev", 2, True, 1),
         (Loop, "_log", 5, True, 1),
     ],
     ids=["at once", "between steps", "between steps-3", "inside a step", "inside a step-3", "before the dev score",
@@ -94,15 +95,15 @@ def test_an_interruption_while_weights_change_goes_back_to_the_last_checkpoint(f
 _KILLED = """
 import os, signal, sys
 from adapterxl import Backbone, LoRA, Settings, train
-from adapterxl.training.loop import Loop
-step = Loop._one_step
+from adapterxl.training.together import Together
+step = Together._one_step
 def killed(self):
-    if self.step == 6:
+    if self.live[0].step == 6:
         with open(sys.argv[3] + ".run/log.jsonl", "a") as stream:
             stream.write('{"step": 6, "lo')  # as a crash inside a write leaves it
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self)
-Loop._one_step = killed
+Together._one_step = killed
 train("udpos", on=Backbone(sys.argv[1], device="cpu"), method=LoRA(rank=2, dropout=0.1), data=sys.argv[2],
       settings=Settings(max_steps=9, eval_every=2, patience=3, checkpoint_every=4, batch_size=8, lr=0.01, log_every=1),
       out=sys.argv[3], progress=False)
@@ -134,7 +135,7 @@ def test_a_resumed_run_without_any_checkpoint_starts_anew(fit: Fit, tmp_path: Pa
 
 @pytest.fixture
 def cut(fit: Fit, tmp_path: Path) -> Path:
-    with interrupted(Loop, "_one_step", 6):
+    with interrupted(Together, "_one_step", 6):
         fit(settings=SETTINGS, out=tmp_path / "cut")
     return tmp_path / "cut"
 
@@ -161,7 +162,7 @@ def test_changed_training_rows_are_noticed(fit: Fit, tmp_path: Path, on: Backbon
     from samples import write_data
 
     mine = write_data(tmp_path / "data")
-    with interrupted(Loop, "_one_step", 3):
+    with interrupted(Together, "_one_step", 3):
         fit(settings=SETTINGS, out=tmp_path / "cut", data=mine)
     path = mine / "udpos/train-en.conllu"
     path.write_text(path.read_text().replace("fox", "ox"))

@@ -22,7 +22,7 @@ from adapterxl.modules import FusionPart
 from adapterxl.report.lineage import lineage
 from adapterxl.training import loop as loop_module
 from adapterxl.training import plan
-from adapterxl.training.loop import Loop
+from adapterxl.training.together import Together
 
 Fit = Callable[..., TaskModule]
 KINDS = {"lowrank": (LoRA(rank=2), LoRA(rank=3)), "adapterfusion": (Bottleneck(reduction=4), Bottleneck(reduction=8))}
@@ -100,15 +100,15 @@ def test_an_interrupted_fusion_ends_bit_equal(
         "settings": {"max_steps": 6, "checkpoint_every": 2},
     }  # fmt: skip
     whole = fit(**given, out=tmp_path / "whole")
-    step = Loop._one_step
+    step = Together._one_step
 
-    def interrupted(self: Loop) -> dict[str, Any]:
-        if self.step == 3:
+    def interrupted(self: Together) -> None:
+        if self.live[0].step == 3:
             raise KeyboardInterrupt
-        return step(self)
+        step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_one_step", interrupted)
+        patch.setattr(Together, "_one_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(**given, out=tmp_path / "cut")
     again = fit(**given, out=tmp_path / "cut", resume=True)

@@ -1,0 +1,37 @@
+"""Rows of several trainings in one forward pass over their backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..ragged import RaggedBatch, join
+from .base import Engine
+from .encoder import encode
+from .packed import PackedEngine
+
+
+def hidden_together(engines: Sequence[Engine], batches: Sequence[RaggedBatch]) -> list[Tensor]:
+    """Hidden states of each engine's own batch, in training mode, each (tokens, hidden) in the order of that batch.
+
+    Several engines, all of them packed and on one backbone, run as one: their rows are the groups of a joint batch.
+    Everything in an encoder works row by row, so that no row of one has part in what another one learns. Those that
+    read a trunk cache go on together where their caches end at the same layer.
+    """
+    if len(engines) == 1:
+        return [engines[0].hidden(batches[0], training=True)]
+    found: list[Tensor | None] = [None] * len(engines)
+    packed = [cast(PackedEngine, engine) for engine in engines]
+    for layer in dict.fromkeys(engine.trunk_layer for engine in packed):
+        places = [i for i, engine in enumerate(packed) if engine.trunk_layer == layer]
+        own, plan = [batches[i] for i in places], [packed[i].plan[0] for i in places]
+        trunks = [trunk.hidden(batches[i]) for i in places if (trunk := packed[i].trunk) is not None]
+        after = (layer, torch.cat(trunks)) if trunks else None
+        states = encode(packed[0].backbone, join(own), plan, training=True, after=after)
+        assert isinstance(states, Tensor)
+        for i, piece in zip(places, states.split([batch.tokens for batch in own]), strict=True):
+            found[i] = piece
+    return [one for one in found if one is not None]
