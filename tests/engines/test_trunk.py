@@ -13,6 +13,7 @@ from tiny import backbone, distance, frozen, norm_distance, random_part, random_
 from adapterxl.backbone import Backbone
 from adapterxl.engines import trunk as trunk_module
 from adapterxl.engines.encoder import encode
+from adapterxl.engines.joint import hidden_together
 from adapterxl.engines.packed import PackedEngine
 from adapterxl.engines.trunk import TrunkCache
 from adapterxl.errors import TrainingError, UsageError
@@ -65,6 +66,22 @@ def test_states_and_gradients_equal_those_without_a_cache(on: Backbone, below: S
     for name, p in plain.parameters().items():
         mine = cached.parameters()[name].grad
         assert mine is not None and p.grad is not None and norm_distance(mine, p.grad) < 1e-12
+
+
+def test_engines_with_caches_to_other_layers_and_without_run_together_as_alone(on: Backbone) -> None:
+    on.config.hidden_dropout_prob = on.config.attention_probs_dropout_prob = 0.0
+    rows = typed(on, random_rows(LENGTHS, on))
+    batches = [
+        pack([rows[i][0] for i in chosen], [rows[i][1] for i in chosen]) for chosen in ([0, 4], [5, 1], [2], [6])
+    ]
+    methods: list[Method] = [TOP, LoRA(rank=2), LoRA(rank=3, layers=(2,)), Bottleneck(layers=(1, 2))]
+    together = [PackedEngine(on, [], random_part(method, on, seed)) for seed, method in enumerate(methods)]
+    for engine in (together[0], together[2], together[3]):
+        engine.cache_trunk("fp64", 1e9).add(rows)
+    assert [engine.trunk_layer for engine in together] == [2, 0, 2, 1]
+    alone = [PackedEngine(on, [], random_part(method, on, seed)) for seed, method in enumerate(methods)]
+    for batch, found, engine in zip(batches, hidden_together(together, batches), alone, strict=True):
+        assert distance(found, engine.hidden(batch, training=True)) < 1e-12
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-5), ("bf16", 0.1)])
