@@ -23,9 +23,8 @@ def packed_attention(
 ) -> Tensor:
     """Softmax attention inside each row of a ragged batch.
 
-    Rows of equal length lie together, so they are seen as one rectangle and given to
-    `scaled_dot_product_attention` without copies or masks. On CUDA in half precision and without
-    dropout, one variable-length flash attention call serves all rows.
+    On CUDA one variable-length call serves all rows, in training with dropout too. Elsewhere rows of equal length,
+    which lie together, are seen as one rectangle and given to `scaled_dot_product_attention` without copies or masks.
 
     Args:
         query, key, value: Shape (tokens, hidden), rows as in `batch`.
@@ -38,13 +37,9 @@ def packed_attention(
     """
     tokens, hidden = query.shape
     width = hidden // heads
-    if dropout == 0.0 and _has_varlen_kernel(query, width):
-        from torch.nn.attention.varlen import varlen_attn  # CUDA only
-
+    if _has_varlen_kernel(query, width):
         q, k, v = (t.view(tokens, heads, width) for t in (query, key, value))
-        longest = max(batch.lengths)
-        out = varlen_attn(q, k, v, batch.offsets, batch.offsets, longest, longest)
-        return out.reshape(tokens, hidden)  # type: ignore[union-attr]
+        return varlen_attention(q, k, v, batch.offsets, max(batch.lengths), dropout).reshape(tokens, hidden)
     sizes = [rows * length for rows, length in batch.runs]
     pieces = []
     for (rows, length), *qkv in zip(batch.runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
@@ -57,11 +52,38 @@ def packed_attention(
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
+def varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, longest: int, dropout: float = 0.0
+) -> Tensor:
+    """Attention inside each of many rows by one kernel: flash attention in half precision, else the memory-efficient.
+
+    The operations are those that `scaled_dot_product_attention` of jagged tensors runs. The public
+    `torch.nn.attention.varlen` calls the first, without dropout.
+
+    Args:
+        query, key, value: Shape (tokens, heads, width), on CUDA.
+        offsets: Where rows begin and the last ends, shape (rows + 1,), int32.
+        longest: Tokens of the longest row.
+
+    Returns:
+        Shape (tokens, heads, width).
+    """
+    if query.dtype in (torch.float16, torch.bfloat16):
+        flash = torch.ops.aten._flash_attention_forward
+        found = flash(query, key, value, offsets, offsets, longest, longest, dropout, False, False)
+        return found[0]
+    q, k, v = (t.unsqueeze(0) for t in (query, key, value))
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))  # what the backward pass needs
+    efficient = torch.ops.aten._efficient_attention_forward
+    found = efficient(q, k, v, None, offsets, offsets, longest, longest, dropout, 0, keep)
+    return found[0].squeeze(0)
+
+
 def _has_varlen_kernel(query: Tensor, width: int) -> bool:
-    """Flash attention: half precision, heads of a multiple of 8, and Ampere or newer."""
+    """Ampere or newer, half or single precision, heads of a multiple of 8."""
     return (
         query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.dtype in (torch.float16, torch.bfloat16, torch.float32)
         and width % 8 == 0
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
     )

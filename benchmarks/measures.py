@@ -36,7 +36,7 @@ def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, ou
         part: LoRA at all six sites, or seq_bn, in every layer.
         positions: Token positions that the encoder computes.
         squares: Sum of the squared row lengths, padding included where it is computed.
-        outputs: Rows that the head scores: sequences (classify) or labelled tokens (tag).
+        outputs: What the head scores: sequences (classify), labelled tokens (tag) or all tokens (span).
     """
     d = on.hidden
     linear = 2 * positions * (4 * d * d + 2 * d * on.intermediate)

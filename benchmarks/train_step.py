@@ -41,6 +41,7 @@ from adapterxl.modules.heads import row_losses
 METHODS: dict[str, LoRA | Bottleneck] = {"lora": LoRA(), "bottleneck": Bottleneck()}
 # The adapters library has no LoRA at attention.output.dense, and peft has no bottleneck.
 VANILLA = {"lora": "peft", "bottleneck": "adapters"}
+KINDS = ("classify", "tag", "span")
 BATCHINGS = ("random", "grouped")
 TOLERANCE = 1e-4  # of loss and gradient norm at dropout 0, relative
 LEARNING_RATE = 1e-4
@@ -99,7 +100,8 @@ class Runner:
         return sum(lengths), sum(length * length for length in lengths)
 
     def flops(self, items: Sequence[Item]) -> int:
-        outputs = sum(len(item.positions) if item.positions is not None else 1 for item in items)
+        each = {"span": lambda item: item.tokens, "tag": lambda item: len(item.positions or ())}
+        outputs = sum(each.get(self.head.kind, lambda item: 1)(item) for item in items)
         return step_flops(self.on, self.part, self.head, *self.positions(items), outputs)
 
     def weights(self) -> Iterable[Tensor]:
@@ -201,10 +203,10 @@ def measure(runners: Sequence[Runner], repeats: int, device: torch.device) -> li
         for index in range(count):
             repeat = index * repeats // count
             for runner, result in zip(runners, results, strict=True):
-                _synchronize(device)
+                synchronize(device)
                 wall, cpu = time.perf_counter(), time.process_time()
                 runner.step(runner.batches[index])
-                _synchronize(device)
+                synchronize(device)
                 result["seconds"][repeat] += time.perf_counter() - wall
                 result["cpu_seconds"][repeat] += time.process_time() - cpu
                 bar.update(1)
@@ -216,7 +218,7 @@ def add_ratios(results: Sequence[dict[str, Any]]) -> None:
     within a repeat, and over all repeats (`whole`), where both have done the very same rows."""
     for result in results:
         for name, seconds in (("tokens_per_second", "seconds"), ("tokens_per_cpu_second", "cpu_seconds")):
-            result[name] = _spread([t / s for t, s in zip(result["tokens"], result[seconds], strict=True)])
+            result[name] = spread([t / s for t, s in zip(result["tokens"], result[seconds], strict=True)])
         result["over_packed"] = {}
         for packed in results:
             if packed["method"] == result["method"] and packed["engine"] == "packed":
@@ -225,7 +227,7 @@ def add_ratios(results: Sequence[dict[str, Any]]) -> None:
                 over["peak_bytes"] = result["peak_bytes"] / packed["peak_bytes"]
                 for key in ("seconds", "cpu_seconds"):
                     per_token = [[s / t for s, t in zip(of[key], of["tokens"], strict=True)] for of in (result, packed)]
-                    over[key] = _spread([a / b for a, b in zip(*per_token, strict=True)])
+                    over[key] = spread([a / b for a, b in zip(*per_token, strict=True)])
                     over[key]["whole"] = sum(result[key]) / sum(packed[key])
                 result["over_packed"][packed["batching"]] = over
 
@@ -236,8 +238,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(arguments.threads)
     on = Backbone(arguments.base, device=arguments.device)
     task, source = resolve_task(arguments.task, arguments.data)
-    if task.kind not in ("classify", "tag"):
-        raise TaskError(f"{task.name} is of kind {task.kind}; this benchmark takes classify or tag, as mnli or udpos.")
+    if task.kind not in KINDS:
+        raise TaskError(
+            f"{task.name} is of kind {task.kind}; this benchmark takes {', '.join(KINDS)}, as mnli or tydiqa."
+        )
     loaded = source.load(task, "train", task.source_language)
     wanted = arguments.batch_size * arguments.batches * arguments.repeats
     if len(loaded.examples) < wanted:
@@ -269,7 +273,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "base": on.describe() | {"dtype": on.dtype_name},
         "data": [{"file": file.path, "sha256": file.sha256} for file in loaded.files],
         "rows": len(items),
-        "row_tokens": _spread([item.tokens for item in items]),
+        "row_tokens": spread([item.tokens for item in items]),
         "loss_at_dropout_0": losses,
         "results": results,
     }
@@ -301,7 +305,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Cost of a training step: packed, peft and adapters engines.")
     parser.add_argument("--base", required=True, help="hub id or folder of the backbone")
     parser.add_argument("--data", required=True, help="folder with adapterxl-data.yaml")
-    parser.add_argument("--task", default="mnli", help="classify or tag task with English training rows")
+    parser.add_argument("--task", default="mnli", help="classify, tag or span task with English training rows")
     parser.add_argument("--batch-size", type=count, default=32)
     parser.add_argument("--batches", type=count, default=12, help="steps of one repeat")
     parser.add_argument("--repeats", type=count, default=5)
@@ -324,7 +328,8 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
@@ -332,7 +337,8 @@ def _range(spread: dict[str, float], form: str) -> str:
     return f"{spread['median']:{form}}\n{spread['min']:{form}}..{spread['max']:{form}}"
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

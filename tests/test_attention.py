@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import backbone, distance, random_rows
 from torch import Tensor
 
-from adapterxl.attention import installed, packed_attention
+from adapterxl.attention import installed, packed_attention, varlen_attention
 from adapterxl.ragged import RaggedBatch, pack
 
 HEADS, HIDDEN = 4, 32
@@ -87,6 +87,17 @@ def test_dropout_draws_another_mask_each_time():
     q, k, v = qkv(batch)
     first, second = (packed_attention(q, k, v, batch, HEADS, dropout=0.5) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_variable_length_kernels_are_called_as_this_pytorch_has_them(dtype: torch.dtype):
+    """Without a GPU: their signatures, shapes and derivatives, on tensors without values."""
+    qkv = [torch.empty(50, HEADS, 8, dtype=dtype, device="meta", requires_grad=True) for _ in range(3)]
+    for dropout in (0.0, 0.1):
+        found = varlen_attention(*qkv, torch.empty(4, dtype=torch.int32, device="meta"), 20, dropout)
+        assert (found.shape, found.dtype) == (qkv[0].shape, dtype)
+        found.sum().backward()
+        assert all(t.grad is not None and t.grad.shape == t.shape for t in qkv)
 
 
 def test_installed_attention_runs_a_stock_encoder_on_packed_tokens(tiny_xlmr: Path):

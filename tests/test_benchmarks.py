@@ -31,6 +31,7 @@ tasks:
     reader: conllu
     column: upos
     train: {en: [pos.conllu]}
+  tydiqa: {reader: squad, train: {en: [qa.json]}}
   copa: {reader: csv, columns: {context: a, question: b, choices: [c, d], label: e}, train: {en: [mnli.csv]}}
 """
 
@@ -56,6 +57,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for a, _ in pairs
     ]
     (folder / "pos.conllu").write_text("\n".join([*sentences, ""]), encoding="utf-8")
+    asked = [
+        {"id": str(i), "question": b, "answers": [{"text": a.split()[0], "answer_start": 0}]}
+        for i, (a, b) in enumerate(pairs)
+    ]
+    paragraphs = [{"context": a, "qas": [one]} for (a, _), one in zip(pairs, asked, strict=True)]
+    (folder / "qa.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}), encoding="utf-8")
     (folder / "adapterxl-data.yaml").write_text(INDEX, encoding="utf-8")
     return folder
 
@@ -72,7 +79,9 @@ def command(base: Path, data: Path, out: Path, options: dict[str, object]) -> li
     return [text for key, value in given.items() for text in (f"--{key}", str(value))]
 
 
-@pytest.mark.parametrize(("task", "method"), [("mnli", "lora"), ("udpos", "bottleneck"), ("mnli", "bottleneck")])
+@pytest.mark.parametrize(
+    ("task", "method"), [("mnli", "lora"), ("udpos", "bottleneck"), ("tydiqa", "lora"), ("mnli", "bottleneck")]
+)
 def test_analytic_flops_equal_those_that_pytorch_counts(
     bench: ModuleType, tiny_xlmr: Path, data: Path, task: str, method: str
 ) -> None:

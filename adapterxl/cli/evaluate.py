@@ -40,6 +40,13 @@ def evaluate(
         bool, typer.Option("--center", help="retrieval: subtract each language's mean vector first.")
     ] = False,
     tokens_per_batch: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 8192,
+    merged: Annotated[
+        bool,
+        typer.Option(
+            "--merged/--unmerged",
+            help="Add LoRA to copies of the weights: faster, and takes their memory. Packed engine in fp32 only.",
+        ),
+    ] = True,
     dtype: opt.Dtype = "fp32",
     bits: opt.Bits = None,
     embeddings: opt.Embeddings = "device",
@@ -61,7 +68,7 @@ def evaluate(
     scores = evaluated(
         None if module == "none" else module,
         on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
-        center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, out=out,
+        center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, merged=merged, out=out,
         overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip
     typer.echo(to_table([scores]))

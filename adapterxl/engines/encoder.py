@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..attention import packed_attention
 from ..backbone import Backbone
-from ..modules.base import SITES, Part, dropout, through_place, through_site
+from ..modules.base import Part, dropout, through_place, through_sites
 from ..ragged import RaggedBatch
+from .linears import QKV, Merged, products
 
 Plan = Sequence[Sequence[Part]]
 """One stack of parts for each group of rows of a batch; an empty stack is the plain backbone."""
@@ -29,6 +31,7 @@ def encode(
     upto: int | None = None,
     keep_all: bool = False,
     after: tuple[int, Tensor] | None = None,
+    merged: Merged = MappingProxyType({}),
 ) -> Tensor | list[Tensor]:
     """Hidden states of a ragged batch, each group of rows with its own stack of parts.
 
@@ -42,6 +45,7 @@ def encode(
         upto: Stop after this many layers (0: the embeddings); all by default.
         keep_all: Return the embeddings and the output of every layer.
         after: Go on from here: a number of layers, and the hidden states after them.
+        merged: Weights in place of the backbone's, as `merged_weights` makes them.
 
     Returns:
         Shape (tokens, hidden), in packed order; or a list of layers + 1 of them (of those after `after`, with it).
@@ -61,7 +65,7 @@ def encode(
     begin, hidden = after or (0, dropout(embed(backbone, batch), config.hidden_dropout_prob, training))
     states = [hidden]
     for index, layer in list(enumerate(model.encoder.layer[:upto]))[begin:]:
-        run = partial(_layer, backbone, layer, index, batch=batch, plan=plan, training=training)
+        run = partial(_layer, backbone, layer, index, batch=batch, plan=plan, training=training, merged=merged)
         if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
             run = partial(checkpoint, run, use_reentrant=False)
         with torch.no_grad() if index < lowest else nullcontext():
@@ -90,32 +94,36 @@ def _layer(
     batch: RaggedBatch,
     plan: Plan,
     training: bool,
+    merged: Merged,
 ) -> Tensor:
     config = backbone.config
     rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
-    def site(name: str, inputs: Tensor) -> Tensor:
-        linear = layer.get_submodule(SITES[name])
+    def at(names: Sequence[str], inputs: Tensor) -> list[Tensor]:
+        acting = {name for stack in plan for part in stack for name in names if (index, name) in part.keys}
+        # With a graph, views of one product would keep all of it for the backward pass for the sake of one of them.
+        as_one = not torch.is_grad_enabled() or len(acting) in (0, len(names))
+        outputs, biases = products(layer, index, names, inputs, merged, as_one=as_one)
 
-        def step(stack: Sequence[Part], i: Tensor, o: Tensor) -> Tensor:
-            return through_site(stack, index, name, i, o, linear.bias)
+        def step(stack: Sequence[Part], i: Tensor, o: list[Tensor]) -> list[Tensor]:
+            return through_sites(stack, index, names, i, o, biases)
 
-        return _by_group(plan, batch, step, inputs, linear(inputs))
+        return _by_group(plan, batch, step, inputs, outputs)
 
     def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
-        def step(stack: Sequence[Part], r: Tensor, o: Tensor) -> Tensor:
-            return through_place(stack, index, name, o, r, norm)
+        def step(stack: Sequence[Part], r: Tensor, o: list[Tensor]) -> list[Tensor]:
+            return [through_place(stack, index, name, o[0], r, norm)]
 
-        return _by_group(plan, batch, step, residual, z)
+        return _by_group(plan, batch, step, residual, [z])[0]
 
-    query, key, value = (site(name, x) for name in ("query", "key", "value"))
+    query, key, value = at(QKV, x)
     attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
-    z = dropout(site("attention_output", attended), rate, training)
+    z = dropout(at(("attention_output",), attended)[0], rate, training)
     norm = layer.attention.output.LayerNorm
     x = norm(place("attention", z, x, norm) + x)
 
-    wide = layer.intermediate.intermediate_act_fn(site("ffn_up", x))
-    z = dropout(site("ffn_down", wide), rate, training)
+    wide = layer.intermediate.intermediate_act_fn(at(("ffn_up",), x)[0])
+    z = dropout(at(("ffn_down",), wide)[0], rate, training)
     norm = layer.output.LayerNorm
     return norm(place("ffn", z, x, norm) + x)
 
@@ -123,17 +131,17 @@ def _layer(
 def _by_group(
     plan: Plan,
     batch: RaggedBatch,
-    step: Callable[[Sequence[Part], Tensor, Tensor], Tensor],
+    step: Callable[[Sequence[Part], Tensor, list[Tensor]], list[Tensor]],
     inputs: Tensor,
-    outputs: Tensor,
-) -> Tensor:
+    outputs: list[Tensor],
+) -> list[Tensor]:
     """Let each group's stack of parts work on that group's tokens only."""
     if len(plan) == 1:
         return step(plan[0], inputs, outputs)
-    pieces, changed = [], False
     tokens = list(batch.group_tokens)
-    for stack, i, o in zip(plan, inputs.split(tokens), outputs.split(tokens), strict=True):
-        result = step(stack, i, o) if i.shape[0] else o
-        changed = changed or result is not o
-        pieces.append(result)
-    return torch.cat(pieces) if changed else outputs
+    before = [list(group) for group in zip(*(output.split(tokens) for output in outputs), strict=True)]
+    after = [
+        step(stack, i, o) if i.shape[0] else o for stack, i, o in zip(plan, inputs.split(tokens), before, strict=True)
+    ]
+    changed = [any(b[n] is not a[n] for b, a in zip(before, after, strict=True)) for n in range(len(outputs))]
+    return [torch.cat([group[n] for group in after]) if changed[n] else output for n, output in enumerate(outputs)]

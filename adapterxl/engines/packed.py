@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..frozen import dense_weight
-from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, LoRAPart, Part
+from ..modules import SITES, BottleneckPart, DoRAPart, FusionPart, IA3Part, LoRAPart, Part
 from ..modules.lora import concatenate
 from ..ragged import RaggedBatch
 from .encoder import encode
+from .linears import Merged, lay_out, merged_weights
 from .trunk import TrunkCache, open_trunk
 
 
@@ -37,11 +38,13 @@ class PackedEngine:
             self.new.bind(partial(weight, backbone), self.frozen)
         self.plan = [[*self.frozen, *([self.new] if self.new is not None else [])]]
         self.trunk: TrunkCache | None = None
+        self.merged: Merged = {}
+        lay_out(backbone)
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
         trunk = self.trunk if upto is None or self.trunk is None or upto >= self.trunk.layer else None
         after = None if trunk is None else (trunk.layer, trunk.hidden(batch))
-        states = encode(self.backbone, batch, self.plan, training=training, upto=upto, after=after)
+        states = encode(self.backbone, batch, self.plan, training=training, upto=upto, after=after, merged=self.merged)
         assert isinstance(states, Tensor)
         return states
 
@@ -49,6 +52,22 @@ class PackedEngine:
     def trunk_layer(self) -> int:
         """The layer that a forward begins with: 0 without a trunk cache."""
         return 0 if self.trunk is None else self.trunk.layer
+
+    def merge(self) -> None:
+        """Run with the frozen LoRA and IA3 parts added to copies of the weights: their own products are saved.
+
+        Only where nothing learns and the backbone is in full precision, which rounds no worse than the products do;
+        else nothing is done. Parts from the first fusion on stay as they are. The backbone is not touched.
+        """
+        linears = (self.backbone.model.get_submodule(f"encoder.layer.0.{site}") for site in SITES.values())
+        full = self.backbone.dtype in (torch.float32, torch.float64)
+        if self.new is not None or self.learning or not full or any(type(one) is not nn.Linear for one in linears):
+            return
+        stack = self.plan[0]
+        before = next((i for i, part in enumerate(stack) if isinstance(part, FusionPart)), len(stack))
+        adding = [part for part in stack[:before] if isinstance(part, LoRAPart | IA3Part)]
+        self.merged = merged_weights(self.backbone, adding)
+        self.plan = [[part for part in stack if part not in adding]]
 
     def cache_trunk(self, dtype: str, limit: float) -> TrunkCache:
         """From now on, read the states below all that learns from a cache. Its rows are to be added."""

@@ -19,6 +19,7 @@ from ..console import say
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
+from ..engines.packed import PackedEngine
 from ..errors import CompositionError, TaskError, UsageError, did_you_mean
 from ..modules import FusionPart, Head
 from ..modules.attention_record import Shares, recording
@@ -47,6 +48,7 @@ def evaluate(
     train_from: str | None = None,
     head: str | None = None,
     tokens_per_batch: int = 8192,
+    merged: bool = True,
     seed: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -67,6 +69,8 @@ def evaluate(
         train_from: Say so when the module was trained on another task than the one whose training data this
             task has (xquad after tydiqa).
         head: Of a composition: the member whose head answers.
+        merged: Run with LoRA and IA3 parts added to copies of the weights, within rounding the same: less to compute,
+            for the memory of the copies. The packed engine does so on a backbone in full precision; else never.
         seed: Recorded with the scores; the module's own by default.
         out: scores.json to write; predictions go beside it. Scores of another module or task that are there are
             not replaced without
@@ -103,6 +107,8 @@ def evaluate(
     if on.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(on.device)
     runner = get_engine(engine)(on, subject.parts if subject else (), None)
+    if merged and isinstance(runner, PackedEngine):
+        runner.merge()
     records: list[Record] = []
     rows: list[dict[str, Any]] = []
     attention: list[Attention] = []

@@ -52,6 +52,12 @@ class Part(nn.Module):
         """
         return y
 
+    def add_sites(
+        self, layer: int, sites: Sequence[str], x: Tensor, ys: Sequence[Tensor], biases: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """`add` at several sites of a layer that have the same inputs."""
+        return [self.add(layer, site, x, y, bias) for site, y, bias in zip(sites, ys, biases, strict=True)]
+
     def moved_bias(self, layer: int, site: str, bias: Tensor | None) -> Tensor | None:
         """The bias that the outputs of `add` hold."""
         return bias
@@ -107,12 +113,24 @@ class Part(nn.Module):
         return sum(tensor.numel() for tensor in self.tensors().values())
 
 
+def through_sites(
+    stack: Sequence[Part],
+    layer: int,
+    sites: Sequence[str],
+    x: Tensor,
+    ys: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+) -> list[Tensor]:
+    """`through_site` at several sites of a layer that have the same inputs."""
+    for part in stack:
+        ys = part.add_sites(layer, sites, x, ys, biases)
+        biases = [part.moved_bias(layer, site, bias) for site, bias in zip(sites, biases, strict=True)]
+    return list(ys)
+
+
 def through_site(stack: Sequence[Part], layer: int, site: str, x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
     """The outputs y of a Linear for inputs x after all parts of a stack, one after another."""
-    for part in stack:
-        y = part.add(layer, site, x, y, bias)
-        bias = part.moved_bias(layer, site, bias)
-    return y
+    return through_sites(stack, layer, (site,), x, (y,), (bias,))[0]
 
 
 def through_place(

@@ -183,9 +183,25 @@ class LoRAPart(Part):
         found = self.factors(layer, site)
         if found is None:
             return y
-        a, b = found
-        low = linear(dropout(x, self.dropout_p, self.training), a)
-        y = torch.addmm(y, low, b.to(y.dtype).t(), alpha=self.scales[layer, site])
+        return self._raised(layer, site, linear(dropout(x, self.dropout_p, self.training), found[0]), y, bias)
+
+    def add_sites(
+        self, layer: int, sites: Sequence[str], x: Tensor, ys: Sequence[Tensor], biases: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """One product with all A where dropout does not tell the sites' inputs apart."""
+        pairs = [self.factors(layer, site) for site in sites]
+        acting = [pair[0] for pair in pairs if pair is not None]
+        if len(acting) < 2 or (self.training and self.dropout_p):
+            return super().add_sites(layer, sites, x, ys, biases)
+        lows = iter(linear(x, torch.cat(acting)).split([len(a) for a in acting], dim=-1))
+        return [
+            y if pair is None else self._raised(layer, site, next(lows), y, bias)
+            for site, pair, y, bias in zip(sites, pairs, ys, biases, strict=True)
+        ]
+
+    def _raised(self, layer: int, site: str, low: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+        """y with the addition whose A x is `low`, and its rows rescaled."""
+        y = torch.addmm(y, low, self.b[flat_name((layer, site))].to(y.dtype).t(), alpha=self.scales[layer, site])
         rows = self.row_scale(layer, site)
         return y if rows is None else rescaled(y, rows, bias)
 

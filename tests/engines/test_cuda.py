@@ -41,6 +41,23 @@ def test_flash_attention_of_ragged_rows_equals_the_cpu(dtype: torch.dtype):
         assert distance(one.grad.cpu(), other.grad) < 4 * tolerance
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_attention_dropout_of_ragged_rows_is_right_in_expectation_and_its_gradient_too(dtype: torch.dtype):
+    lengths, many = (6, 2, 11), 2000
+    batch, wide = (pack([[5] * length for length in lengths for _ in range(n)]).to("cuda") for n in (1, many))
+    qkv = [torch.randn(batch.tokens, 64, device="cuda").to(dtype).requires_grad_(True) for _ in range(3)]
+    places = ((0, 2), (2, 6), (8, 11))  # rows in order of length: first token, tokens
+    index = torch.tensor([start + i for start, n in places for _ in range(many) for i in range(n)]).cuda()
+    out = packed_attention(*(t[index] for t in qkv), wide, heads=4, dropout=0.3)
+    mean = torch.zeros(batch.tokens, 64, device="cuda").index_add(0, index, out.float()) / many
+    expected = packed_attention(*qkv, batch, heads=4).float()
+    torch.testing.assert_close(mean, expected, rtol=0, atol=0.1)  # a standard error is 0.015
+    assert distance(out.cpu(), expected[index].cpu()) > 0.5
+    found, wanted = (torch.autograd.grad(t.sum(), qkv) for t in (mean, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.float(), other.float(), rtol=0, atol=0.2)
+
+
 @pytest.mark.parametrize("which", ["tiny_xlmr", "tiny_bert"])
 # fp32 on CUDA: matrix products are summed in another order than on the CPU.
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp64", 1e-10), ("fp32", 1e-4), ("bf16", 0.2)])

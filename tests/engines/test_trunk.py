@@ -68,8 +68,11 @@ def test_states_and_gradients_equal_those_without_a_cache(on: Backbone, below: S
         assert mine is not None and p.grad is not None and norm_distance(mine, p.grad) < 1e-12
 
 
-def test_engines_with_caches_to_other_layers_and_without_run_together_as_alone(on: Backbone) -> None:
-    on.config.hidden_dropout_prob = on.config.attention_probs_dropout_prob = 0.0
+def test_engines_with_caches_to_other_layers_and_without_run_together_as_alone(
+    on: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rate in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        monkeypatch.setattr(on.config, rate, 0.0)
     rows = typed(on, random_rows(LENGTHS, on))
     batches = [
         pack([rows[i][0] for i in chosen], [rows[i][1] for i in chosen]) for chosen in ([0, 4], [5, 1], [2], [6])
