@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adapterxl.operators.expression import stack as stack
     from adapterxl.report import report as report
     from adapterxl.training import train as train
+    from adapterxl.training.sampling import mix as mix
     from adapterxl.training.settings import Settings as Settings
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ _HOMES = {
     "import_folder": "adapterxl.artifacts",
     "load": "adapterxl.artifacts",
     "merge": "adapterxl.operators",
+    "mix": "adapterxl.training.sampling",
     "parse": "adapterxl.operators",
     "prune": "adapterxl.operators",
     "report": "adapterxl.report",
@@ -81,6 +83,7 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "import_folder",
     "load",
     "merge",
+    "mix",
     "parse",
     "prune",
     "report",

@@ -58,7 +58,7 @@ class TaskModule:
         kind: The kind of that task.
         parts: All parts, in order: those it was trained on top of, then its own.
         head: The trained head; None for a composition that has none. Of several, that of `task`, the first task.
-        heads: Of a module of several tasks: the head of each by task name; tasks may share one. Else empty.
+        heads: Of a module of several tasks: the head of each by task name, sorted; tasks may share one. Else empty.
         base: Of the backbone: name, id, revision, fingerprint, model_type, hidden_size, layers.
         operator: "train", or the operator that composed it.
         composition: The expression it was trained on or composed by; None when there was none.

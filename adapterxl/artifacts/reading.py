@@ -43,8 +43,8 @@ def load(folder: str | Path) -> TaskModule:
             if each.digest not in read:
                 read[each.digest] = _read_head(folder, manifest, each, tensors)
         head = None if manifest.head is None else read[manifest.head.digest]
-        if manifest.heads and head is not read[next(iter(manifest.heads.values())).digest]:
-            raise ArtifactError(f"{folder / store.MANIFEST}: head: is not that of the first task in heads.")
+        if manifest.heads and manifest.head not in manifest.heads.values():
+            raise ArtifactError(f"{folder / store.MANIFEST}: head: is not one of the tasks' heads.")
         heads = {task: read[each.digest] for task, each in manifest.heads.items()} if head else {}
         parts = _read_parts(folder, manifest, tensors)
     except (CompositionError, TaskError) as error:  # of parts and heads that do not fit together

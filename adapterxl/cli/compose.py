@@ -23,7 +23,7 @@ def compose(
     ] = False,
     head: Annotated[
         str | None,
-        typer.Option(metavar="MEMBER", help="The member whose head the result takes along; none by default."),
+        typer.Option(metavar="MEMBER", help="The member, or the task, whose head the result takes along."),
     ] = None,
     name: Annotated[str | None, typer.Option(show_default="the operator", help="Name of the result.")] = None,
     overwrite: opt.Overwrite = False,

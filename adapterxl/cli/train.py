@@ -1,4 +1,4 @@
-"""`adapterxl train`: train one module on a task, or one module for each of several tasks."""
+"""`adapterxl train`: train one module on a task or a mix of tasks, or a module for each of several."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from adapterxl.recipes.method import make_method, make_settings
 
 
 def train(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK [TASK ...]", help="Task names, or a my_task.yaml.")],
+    tasks: Annotated[
+        list[str], typer.Argument(metavar="TASK [TASK ...]", help="Task names, a my_task.yaml, or mix(A, B).")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,6 +76,14 @@ def train(
         str | None, typer.Option(metavar="en,..", show_default="en", help="Languages of the training rows.")
     ] = None,
     train_from: opt.TrainFrom = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            metavar="proportional|uniform|temperature=T|capped=N",
+            show_default="proportional",
+            help="How often each task of a mix(...) gives a batch, by its number of rows.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, show_default="all", help="Train on this many rows, a sample by seed.")
     ] = None,
@@ -118,7 +128,10 @@ def train(
     overwrite: opt.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print sizes, estimated cost and memory.")] = False,
 ) -> None:
-    """Train a module in English on a frozen backbone, on nothing or on top of a composition."""
+    """Train a module in English on a frozen backbone, on nothing or on top of a composition.
+
+    Several tasks give a module each, trained together; mix(A, B) gives one with a head for each task.
+    """
     opt.one_of("--engine", engine, opt.ENGINES)
     if out is None and not dry_run:
         raise typer.BadParameter("missing; name the folder that the module is written to", param_hint="--out")
@@ -140,6 +153,11 @@ def train(
         "rank_pattern": opt.pattern("--rank-pattern", rank_pattern, int),
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
+    from adapterxl.training.sampling import is_mix, read_mix
+
+    read: list[Any] = [read_mix(task, sampling) if is_mix(task) else task for task in tasks]
+    if sampling is not None and tasks == read:
+        raise UsageError("--sampling is of a mix of several tasks; write it as: train 'mix(squad, mnli)'")
     chosen, settings = make_method(method, of_method), make_settings(given)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
 
@@ -150,12 +168,16 @@ def train(
         train_languages=opt.names("--train-languages", train_languages), limit=limit,
         name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip
-    what = tasks[0] if len(tasks) == 1 else tasks
+    what = read[0] if len(read) == 1 else read
     if dry_run:
         for label, value in training.plan(what, **arguments).table():
             typer.echo(f"{label}: {value}")
         return
+    from adapterxl.training.processes import is_main
+
     trained = training.train(what, **arguments)
+    if not is_main():
+        return
     for module in trained.values() if isinstance(trained, dict) else [trained]:
         figures = module.training
         score = f", {figures['dev_score']:.1%} on the English dev rows" if "dev_score" in figures else ""

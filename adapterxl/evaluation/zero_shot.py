@@ -84,19 +84,20 @@ def evaluate(
     if module is None or module == "none":
         if head is not None:
             raise UsageError(f"--head {head}: the plain backbone has none, and no member either.")
-        subject = None
+        whole = None
     else:
-        subject = compose(module, head=head)
-    check_base(subject, on)
+        whole = compose(module, head=head)
+    check_base(whole, on)
     split = choose_split(task, source, split)
     chosen, expected = choose_languages(task, source, split, languages)
+    subject = whole and choose_head(whole, task, train_from)
     origin = check_fit(subject, task, train_from)
     if subject is not None:
         say(subject.notes)
     if origin is not None:
         say([f"'{subject.name if subject else ''}' was trained on {origin}, not on {task.name}."])
     if out is not None:
-        _check_out(Path(out), task, subject, overwrite)
+        _check_out(Path(out), task, whole, overwrite)
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 example.")
     options: dict[str, Any] = {"limit": limit} if limit else {}
@@ -144,7 +145,7 @@ def evaluate(
     scores = Scores.build(
         task=task.name,
         base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
-        module=_module_info(subject),
+        module=_module_info(subject, whole),
         seed=seed if seed is not None else int(subject.training.get("seed", 0)) if subject else 0,
         engine=engine,
         records=records,
@@ -188,6 +189,18 @@ def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool
                 f"--out {out}: holds scores of '{there.module.name}' on {there.task}. "
                 "Give another --out, or --overwrite to replace them."
             )
+
+
+def choose_head(module: TaskModule, task: Task, train_from: str | None) -> TaskModule:
+    """Of a module of several tasks, it with the head that answers this one."""
+    found = module.for_task(*(name for name in (train_from, task.name, task.train_from) if name))
+    if found.heads and task.kind != "retrieve":
+        there = ", ".join(f"{name} ({head.kind})" for name, head in module.heads.items())
+        raise TaskError(
+            f"'{module.name}' has no head for {task.name}; it has those of {there}. If one of them is meant, name it "
+            "with --train-from."
+        )
+    return found
 
 
 def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> str | None:
@@ -260,15 +273,16 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _module_info(module: TaskModule | None) -> ModuleInfo:
-    if module is None:
+def _module_info(module: TaskModule | None, whole: TaskModule | None) -> ModuleInfo:
+    """What scores say of a module, with the head that it was scored with; its digest is that of all its heads."""
+    if module is None or whole is None:
         return ModuleInfo(name="backbone", method="none")
     size = None
     if module.path is not None:
         size = sum(file.stat().st_size for file in module.path.rglob("*") if file.is_file())
     return ModuleInfo(
         name=module.name,
-        digest=module.digest(),
+        digest=whole.digest(),
         path=None if module.path is None else str(module.path),
         task=module.task or None,
         method=str(module.training.get("method", module.operator)),

@@ -33,7 +33,8 @@ def compose(
         known: Modules or folders that names in the expression stand for, before folders are looked for.
         name: Name of the result; the operator's name by default.
         untrained: Allow a fusion that is yet to be trained; only training can use one.
-        head: The member, by name or as the expression names it, whose head (with its task) the result takes along.
+        head: The member, by name or as the expression names it, whose head (with its task) the result takes along; or,
+            of a member of several tasks, the task whose head it takes.
 
     Raises:
         CompositionError: If a member is missing, was trained on another backbone, or cannot take part; if `head` is
@@ -48,10 +49,10 @@ def compose(
             f"{member} has not been trained, so it has no weights yet. Train it on the target task: "
             f"adapterxl train TASK --start '{member}' --method none."
         )
-    kept = None if head is None else _with_head(head, heads)
+    owner, kept = (None, None) if head is None else _with_head(head, heads)
     if isinstance(member, Leaf):
-        return made
-    left = [f"{one.name} ({one.head.kind})" for _, one in heads if one.head is not None and one is not kept]
+        return kept or made
+    left = [f"{one.name} ({_kinds(one)})" for _, one in heads if one.head is not None and one is not owner]
     notes = list(made.notes)
     if kept is not None and kept.head is not None:
         notes.append(f"The head is that of '{kept.name}' ({kept.head.kind}), which was trained on its own parts.")
@@ -61,7 +62,7 @@ def compose(
     if kept is None:
         return made
     training = {**made.training, **{key: kept.training[key] for key in _OF_HEADS if key in kept.training}}
-    return replace(made, task=kept.task, kind=kept.kind, head=kept.head, training=training)
+    return replace(made, task=kept.task, kind=kept.kind, head=kept.head, heads=kept.heads, training=training)
 
 
 Named = list[tuple[str, TaskModule]]
@@ -108,22 +109,31 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
     return module, [named for _, below in inner for named in below]
 
 
-_OF_HEADS = ("choices", "train_from")  # what a head's training says of the head itself
+_OF_HEADS = ("choices", "train_from", "mix")  # what a head's training says of the head itself
 
 
-def _with_head(name: str, modules: Named) -> TaskModule:
-    """The one module of this name, which has a head."""
+def _kinds(module: TaskModule) -> str:
+    """What heads a module has."""
+    heads = module.heads.values() or [module.head]
+    return ", ".join(dict.fromkeys(head.kind for head in heads if head is not None)) or "no head"
+
+
+def _with_head(name: str, modules: Named) -> tuple[TaskModule, TaskModule]:
+    """The one module of this name, or with a head for this task; and it with that head."""
     named = {id(module): module for reference, module in modules if name in (module.name, reference)}
-    distinct = {module.head.digest() if module.head else "": module for module in named.values()}
-    there = ", ".join(f"{module.name} ({module.head.kind if module.head else 'no head'})" for _, module in modules)
+    named = named or {id(module): module for _, module in modules if name in module.heads}
+    distinct = {
+        module.digest() if module.heads else module.head.digest() if module.head else "" for module in named.values()
+    }
+    there = ", ".join(f"{module.name} ({_kinds(module)})" for _, module in modules)
     if not named:
         raise CompositionError(f"No member '{name}' to take the head of; the members: {there}.")
     if len(distinct) > 1:
-        raise CompositionError(f"{len(distinct)} members are named '{name}', with different heads. Name a folder.")
+        raise CompositionError(f"{len(distinct)} members have different heads for '{name}'. Name a folder.")
     module = next(iter(named.values()))
     if module.head is None:
         raise CompositionError(f"'{name}' has no head to take along; the members: {there}.")
-    return module
+    return module, module if name == module.name else module.for_task(name)
 
 
 def _leaf(leaf: Leaf, known: Mapping[str, TaskModule | Path]) -> TaskModule:

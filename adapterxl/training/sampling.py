@@ -75,7 +75,7 @@ class Mix:
         rates = {
             "proportional": lambda: sizes,
             "uniform": lambda: np.ones_like(sizes),
-            "temperature": lambda: sizes ** (1 / value),
+            "temperature": lambda: (sizes / sizes.max()) ** (1 / value),
             "capped": lambda: np.minimum(sizes, value),
         }[kind]()
         found: list[float] = (rates / rates.sum()).tolist()
