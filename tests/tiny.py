@@ -38,7 +38,7 @@ SENTENCES = (
 _SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 
 
-def make_tiny_xlmr(folder: Path) -> Path:
+def make_tiny_xlmr(folder: Path, sizes: dict[str, int] | None = None) -> Path:
     """A random XLM-R with its LM head, as published checkpoints have it, and a Unigram tokenizer."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     starts, insides = _pieces()
@@ -62,7 +62,7 @@ def make_tiny_xlmr(folder: Path) -> Path:
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
-        **_SIZE,
+        **(sizes or _SIZE),
     )
     return _write_model(folder, XLMRobertaForMaskedLM(config))
 

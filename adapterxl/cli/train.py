@@ -98,6 +98,10 @@ def train(
     bits: opt.Bits = None,
     embeddings: opt.Embeddings = "device",
     checkpointing: opt.Checkpointing = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Fit into this: embeddings, checkpointing, batches; then bf16, 8, 4 bits."),
+    ] = None,
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
@@ -119,6 +123,7 @@ def train(
         "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size, "tokens_per_batch": tokens_per_batch,
         "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "accumulation": accumulation, "seed": seed,
         "eval_every": eval_every, "patience": patience,
+        "memory": memory,
     }  # fmt: skip
     of_method = {
         "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),
@@ -127,7 +132,9 @@ def train(
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
     chosen, settings = make_method(method, of_method), make_settings(given)
-    backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
+    backbone = opt.backbone(
+        base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, load=memory is None
+    )
 
     from adapterxl import training
 

@@ -24,6 +24,7 @@ from ..modules import FUSIONS, FusionPart, Head, Method, Part, make_head
 from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
+from .memory import fit_memory
 from .settings import HEAD_LR, Settings
 
 # Held out of the training rows where no other dev rows may be looked at.
@@ -32,7 +33,11 @@ _HOLD_OUT = 0.05
 
 @dataclass
 class Job:
-    """Everything that `train` and `plan` find out before a model runs."""
+    """Everything that `train` and `plan` find out before a model runs.
+
+    Attributes:
+        dev_tokens: Tokens per batch when dev rows are scored.
+    """
 
     task: Task
     trained_from: Task
@@ -48,6 +53,7 @@ class Job:
     on: Backbone
     engine: str
     name: str
+    dev_tokens: int = 8192
 
     @property
     def fusions(self) -> list[FusionPart]:
@@ -188,7 +194,7 @@ def prepare_job(
         notes.append(f"{prepared.truncated} of {len(rows)} training rows are longer than {max_length} tokens, and cut.")
     if prepared.unlabelled:
         notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
-    return Job(
+    job = Job(
         task=found,
         trained_from=trained_from,
         start=before,
@@ -204,6 +210,7 @@ def prepare_job(
         engine=engine,
         name=name,
     )
+    return job if settings.memory is None else fit_memory(job)
 
 
 def _training_task(task: Task, source: DataSource, train_from: str | None, data: DataLike) -> tuple[Task, DataSource]:

@@ -158,7 +158,7 @@ def _fit(job: Job, folder: Path | None, resume: bool, progress: bool) -> tuple[T
         raise TrainingError(f"The {job.engine} engine would train {learning:,} weights, expected {expected:,}.")
 
     def dev_score() -> float:
-        return score_source(engine, head, on, job.task, job.dev)
+        return score_source(engine, head, on, job.task, job.dev, job.dev_tokens)
 
     loop = Loop(
         engine, head, job.task.kind, job.rows.items, settings, job.rate, on.device,
