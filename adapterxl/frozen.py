@@ -42,21 +42,12 @@ class QuantizedLinear(nn.Linear):
     """
 
     def __init__(self, linear: nn.Linear, bits: int) -> None:
-        from bitsandbytes import functional as bnb
-
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.bits = linear.in_features, linear.out_features, bits
-        dense = linear.weight.detach().float().cpu()
-        if bits == 8:
-            held, scales, _ = bnb.int8_vectorwise_quant(dense)
-            outer = {}
-        else:
-            held, state = bnb.quantize_4bit(dense, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
-            scales = state.absmax
-            outer = {"outer": state.state2.absmax, "levels": state.state2.code, "offset": state.offset.reshape(1)}
+        held, scales = _shapes(linear, bits) if linear.weight.is_meta else _quantised(linear, bits)
         self.weight = nn.Parameter(held, requires_grad=False)
         self.bias = linear.bias
-        for name, tensor in {"scales": scales, **outer}.items():
+        for name, tensor in scales.items():
             self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,6 +60,9 @@ class QuantizedLinear(nn.Linear):
         from bitsandbytes import functional as bnb
 
         held: Any = self._buffers
+        if self.weight.is_meta:  # of a plan, which has shapes alone
+            wide = torch.float32 if self.bits == 8 else dtype
+            return torch.empty(self.out_features, self.in_features, dtype=wide, device="meta").to(dtype)
         if self.bits == 8:
             return bnb.int8_vectorwise_dequant(self.weight, held["scales"]).to(dtype)
         outer = bnb.QuantState(held["outer"], code=held["levels"], blocksize=OUTER_BLOCK, dtype=torch.float32)
@@ -87,6 +81,33 @@ class QuantizedLinear(nn.Linear):
 
         super()._apply(moved, recurse)
         return self
+
+
+def _quantised(linear: nn.Linear, bits: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weights in few bits, and what gives their scale."""
+    from bitsandbytes import functional as bnb
+
+    dense = linear.weight.detach().float().cpu()
+    if bits == 8:
+        held, scales, _ = bnb.int8_vectorwise_quant(dense)
+        return held, {"scales": scales}
+    held, state = bnb.quantize_4bit(dense, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+    outer = {"outer": state.state2.absmax, "levels": state.state2.code, "offset": state.offset.reshape(1)}
+    return held, {"scales": state.absmax} | outer
+
+
+def _shapes(linear: nn.Linear, bits: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same without numbers."""
+    count, meta = linear.weight.numel(), torch.device("meta")
+    if bits == 8:
+        return torch.empty_like(linear.weight, dtype=torch.int8), {
+            "scales": torch.empty(len(linear.weight), device=meta)
+        }
+    blocks = -(count // -BLOCK)
+    sizes = {"outer": -(blocks // -OUTER_BLOCK), "levels": 256, "offset": 1}
+    outer = {name: torch.empty(size, device=meta) for name, size in sizes.items()}
+    scales = torch.empty(blocks, dtype=torch.uint8, device=meta)
+    return torch.empty(-(count // -2), 1, dtype=torch.uint8, device=meta), {"scales": scales} | outer
 
 
 class _Product(torch.autograd.Function):
@@ -127,12 +148,19 @@ class CpuEmbedding(nn.Embedding):
         return self
 
 
-def check_available() -> None:
-    """Refuse in one line what cannot run without the extra."""
+def available() -> bool:
+    """Whether the extra is installed."""
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise UsageError(f"8 and 4 bits need the package bitsandbytes, which is not installed: {INSTALL}.") from None
+        return False
+    return True
+
+
+def check_available() -> None:
+    """Refuse in one line what cannot run without the extra."""
+    if not available():
+        raise UsageError(f"8 and 4 bits need the package bitsandbytes, which is not installed: {INSTALL}.")
 
 
 def quantize_linears(model: nn.Module, bits: int) -> None:

@@ -38,7 +38,7 @@ SENTENCES = (
 _SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 
 
-def make_tiny_xlmr(folder: Path) -> Path:
+def make_tiny_xlmr(folder: Path, sizes: dict[str, int] | None = None) -> Path:
     """A random XLM-R with its LM head, as published checkpoints have it, and a Unigram tokenizer."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     starts, insides = _pieces()
@@ -62,7 +62,7 @@ def make_tiny_xlmr(folder: Path) -> Path:
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
-        **_SIZE,
+        **(sizes or _SIZE),
     )
     return _write_model(folder, XLMRobertaForMaskedLM(config))
 
@@ -158,7 +158,8 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def norm_distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the difference, relative to the norm of what was expected: for gradients, whose terms cancel."""
+    """Norm of the difference, relative to the norm of what was expected (if that is not 0): for gradients, whose
+    terms cancel."""
     found, expected = found.detach().double(), expected.detach().double()
     assert found.shape == expected.shape
-    return float((found - expected).norm() / expected.norm())
+    return float((found - expected).norm() / (expected.norm() or 1))

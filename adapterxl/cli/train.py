@@ -119,6 +119,10 @@ def train(
     bits: opt.Bits = None,
     embeddings: opt.Embeddings = "device",
     checkpointing: opt.Checkpointing = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Fit into this: embeddings, checkpointing, batches; then bf16, 8, 4 bits."),
+    ] = None,
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
@@ -146,6 +150,7 @@ def train(
         "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "accumulation": accumulation, "seed": seed,
         "eval_every": eval_every, "patience": patience, "trunk_cache": trunk_cache,
         "trunk_cache_limit": trunk_cache_limit,
+        "memory": memory,
     }  # fmt: skip
     of_method = {
         "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),
@@ -159,7 +164,9 @@ def train(
     if sampling is not None and tasks == read:
         raise UsageError("--sampling is of a mix of several tasks; write it as: train 'mix(squad, mnli)'")
     chosen, settings = make_method(method, of_method), make_settings(given)
-    backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
+    backbone = opt.backbone(
+        base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, load=memory is None
+    )
 
     from adapterxl import training
 

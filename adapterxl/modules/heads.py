@@ -128,6 +128,7 @@ class SpanHead(Head):
 
     def __init__(self, on: HeadSpace, labels: Sequence[str] = ()) -> None:
         super().__init__(on, (), 2, None, "qa_outputs")
+        _keep_bias(self)
 
 
 class ChoiceHead(Head):
@@ -137,6 +138,13 @@ class ChoiceHead(Head):
 
     def __init__(self, on: HeadSpace, labels: Sequence[str] = ()) -> None:
         super().__init__(on, (), 1, "pooler.dense", "classifier")
+        _keep_bias(self)
+
+
+def _keep_bias(head: Head) -> None:
+    """Keep the bias of a head whose scores compete with each other: it adds the same to all of them, so its gradient
+    is zero, and Adam would only make the rounding of it into steps."""
+    head.weights[_flat(head.out, "bias")].requires_grad_(False)
 
 
 _HEADS = {head.kind: head for head in (ClassifyHead, TagHead, SpanHead, ChoiceHead)}

@@ -24,6 +24,7 @@ from ..modules import FUSIONS, FusionPart, Head, Method, Part, make_head
 from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
+from .memory import fit_memory
 from .sampling import Mix
 from .settings import HEAD_LR, Settings
 
@@ -47,7 +48,11 @@ class TaskRows:
 
 @dataclass
 class Job:
-    """Everything that `train` and `plan` find out before a model runs: one task, or the tasks of a mix."""
+    """Everything that `train` and `plan` find out before a model runs: one task, or the tasks of a mix.
+
+    Attributes:
+        dev_tokens: Tokens per batch when dev rows are scored.
+    """
 
     given: tuple[TaskRows, ...]
     mix: Mix | None
@@ -57,6 +62,7 @@ class Job:
     on: Backbone
     engine: str
     name: str
+    dev_tokens: int = 8192
 
     @property
     def task(self) -> Task:
@@ -219,7 +225,8 @@ def prepare_job(
             f"patience and eval_every need dev rows, but {without.trained_from.name} has none: of its "
             f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
         )
-    return Job(given, mixed, before, method, settings, on, engine, name)
+    job = Job(given, mixed, before, method, settings, on, engine, name)
+    return job if settings.memory is None else fit_memory(job)
 
 
 def _task_rows(

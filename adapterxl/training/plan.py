@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from ..backbone import Backbone
-from ..data.prepare import Prepared
-from ..modules import FusionPart, Part
+from ..data.prepare import Item, Prepared
+from ..modules import FusionPart, Head, Part
+from .cost import step_cost
 from .loop import Batches, count_steps
+from .memory import breakdown, costliest, options_of
 from .settings import Settings
 
 _GFLOPS = {"cpu": 15.0, "cuda": 20_000.0}  # per core; per GPU. Rough: for an order of magnitude only.
@@ -43,10 +43,9 @@ def forward_flops(on: Any, tokens: int, squares: int) -> int:
 def estimate(
     on: Backbone,
     part: Part | None,
-    head: nn.Module,
     frozen: Sequence[Part],
     rows: Prepared,
-    lengths: Sequence[int],
+    tasks: Sequence[tuple[Head, Sequence[Item]]],
     settings: Settings,
     *,
     task: str,
@@ -55,9 +54,13 @@ def estimate(
     engine: str,
     dev: int,
 ) -> TrainingPlan:
-    """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two."""
+    """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two.
+
+    Args:
+        tasks: Each task's head and items.
+    """
+    lengths = [item.tokens for _, items in tasks for item in items]
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
-    mean = tokens / len(lengths)
     batches = Batches(lengths, settings)
     steps = count_steps(batches, settings)
     share = batches.epochs_before(steps * settings.accumulation)
@@ -67,11 +70,10 @@ def estimate(
     flops = share * forward_flops(on, tokens, squares) * (1 + (on.layers - lowest) / on.layers)
     new = 0 if part is None else part.size()
     fused = sum(p.numel() for one in fusions for p in one.learnable().values())
-    head_size = sum(p.numel() for p in head.parameters())
-    # Kept for the backward pass per token and layer: about 10 vectors of the hidden size and 2 of the inner one.
-    kept = mean * batch * (on.layers - lowest) * (10 * on.hidden + 2 * on.intermediate) * on.dtype.itemsize
-    weights = sum(p.numel() * p.element_size() for p in on.model.parameters())
-    memory = weights + kept + 16 * (new + fused + head_size)
+    head_size = sum(p.numel() for head in dict.fromkeys(head for head, _ in tasks) for p in head.parameters())
+    given = replace(options_of(on), accumulation=settings.accumulation)
+    copies = 1 if settings.patience else 0
+    cost = step_cost(on, given, frozen, part, costliest(on, tasks, settings), copies=copies)
     cores = os.cpu_count() or 1
     speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
     lines = (
@@ -90,7 +92,7 @@ def estimate(
         ("module on disk", _bytes(4 * (new + head_size + sum(p.size() for p in frozen)))),
         ("compute", f"about {flops / 1e12:,.2f} TFLOPs"),
         ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),
-        ("memory", f"about {_bytes(memory)}, of which backbone {_bytes(weights)}"),
+        *breakdown(cost),
     )
     return TrainingPlan(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,6 +11,15 @@ from ..errors import UsageError
 
 # Of a head alone on the frozen backbone, at hidden size 768.
 HEAD_LR = 1e-3
+
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def memory_bytes(text: str) -> int:
+    """A size such as 4GB or 3.5GiB as bytes; 0 for what is none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?)?B", text)
+    return 0 if found is None else int(float(found[1]) * _UNITS[f"{found[2] or ''}B"])
 
 
 class Settings(BaseModel):
@@ -36,6 +46,9 @@ class Settings(BaseModel):
         trunk_cache: Keep what the layers below everything that learns give for each row in a file, in bf16 or in fp32,
             and compute them no more. Needs modules in upper layers only. They then run without dropout.
         trunk_cache_limit: Most that these files may take in the user's cache, in GB (10^9 bytes).
+        memory: What a step may take, such as "4GB": options of the backbone and smaller batches (more of them a step)
+            are chosen so that it fits, those that change no number first. Of a backbone whose weights are loaded the
+            precision stays; one with ``load=False`` may also get bf16, 8 or 4 bits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -58,6 +71,7 @@ class Settings(BaseModel):
     log_every: int = Field(10, ge=1)
     trunk_cache: Literal["bf16", "fp32", "fp64"] | None = None  # fp64 for checks
     trunk_cache_limit: float = Field(20.0, gt=0)
+    memory: str | None = None
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -73,6 +87,8 @@ class Settings(BaseModel):
             raise ValueError("give epochs or max_steps, not both")
         if self.batch_size is not None and self.tokens_per_batch is not None:
             raise ValueError("give batch_size or tokens_per_batch, not both")
+        if self.memory is not None and memory_bytes(self.memory) < 1:
+            raise ValueError("expected a size such as 4GB, 800MB or 3.5GiB")
         if self.epochs is None and self.max_steps is None:
             object.__setattr__(self, "epochs", 3.0)
         if self.batch_size is None and self.tokens_per_batch is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..artifacts import HeadState, TaskModule, load
 from ..artifacts.module import check_name
@@ -96,6 +95,8 @@ def train(
         if target is not None and key not in finished:
             check_target(target, overwrite)
             runs[key] = _run_folder(target, resume, overwrite)
+    if len(wanted) > 1 and any(_read(own).get("settings", settings or Settings()).memory for own in wanted.values()):
+        raise UsageError("memory plans for one training, not for several together; train the tasks one by one.")
     jobs = {key: prepare_job(**common | {"name": None} | _read(own)) for key, own in wanted.items()}
     modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
     left = [key for key in wanted if key not in finished]
@@ -135,10 +136,9 @@ def plan(
         check_target(Path(out), overwrite)
     job = prepare_job(**_read({"task": task}), name=name, **arguments)
     say(job.notes)
-    part, heads = job.new_part(), nn.ModuleList(dict.fromkeys(job.new_heads()))
-    lengths = [item.tokens for item in job.rows.items]
+    answered = [(head, one.rows.items) for head, one in zip(job.new_heads(), job.given, strict=True)]
     return estimate(
-        job.on, part, heads, job.start_parts(), job.rows, lengths, job.settings,
+        job.on, job.new_part(), job.start_parts(), job.rows, answered, job.settings,
         task=job.task.name if job.mix is None else str(job.mix),
         origin="; ".join(origin for one in job.given for origin in one.origin),
         rate=job.rate, engine=job.engine, dev=len(job.dev),
@@ -246,7 +246,7 @@ def _loop(job: Job, folder: Path | None, progress: bool) -> Loop:
 def _dev_scores(job: Job, loop: Loop) -> dict[str, float]:
     """The dev score of each task that has dev rows."""
     return {
-        one.task.name: score_source(loop.engine, stream.head, job.on, one.task, one.dev)
+        one.task.name: score_source(loop.engine, stream.head, job.on, one.task, one.dev, job.dev_tokens)
         for one, stream in zip(job.given, loop.streams, strict=True)
         if one.dev
     }

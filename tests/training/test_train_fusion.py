@@ -191,8 +191,8 @@ def test_a_report_takes_the_fusion_for_the_trainings_own_part_and_not_what_stand
 ) -> None:
     high = fit("udpos", method=LoRA(rank=2), out=tmp_path / "high")
     module = fit(start=stack(fuse(*members["lowrank"]), high), method=None, out=tmp_path / "m")
-    info = _module_info(load(tmp_path / "m"))
-    found = lineage(info)
+    saved = load(tmp_path / "m")
+    found = lineage(_module_info(saved, saved))
     assert found is not None and found.own == fusion_of(module).digest()
     assert [digest for _, _, digest in found.parts] == [high.parts[0].digest()]
 
