@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ MODULES = {
     "mini-pos-ner-stack": ("stack(pos_bn, ner_bn)", "mini_bitext"),
     "mini-xnli-after-nli": ("xnli_nli", "mini_xnli"),
     "mini-xqa-after-qa": ("xqa_qa", "mini_xqa"),
+    "mini-xner-after-fuse": ("xner_fuse", "mini_xner"),
 }
 LIMITS = (
     "It knows the words of a small artificial world and nothing else: it is made to learn and test adapterxl with.",
@@ -53,22 +55,28 @@ def main(
         Path | None, typer.Option("--effect", metavar="DIR", help="Results of the effect recipe.")
     ] = None,
     cards: Annotated[bool, typer.Option("--cards", help="Draw the cards again, nothing else.")] = False,
+    only: Annotated[str | None, typer.Option(metavar="NAME", help="Make this folder alone; others stay.")] = None,
     seed: Annotated[int, typer.Option(help="The seed whose weights are published.")] = 11,
 ) -> None:
     """Copy the modules and their scores, and draw every card."""
     if (effect is None) != cards:
         raise SystemExit("error: give --effect DIR, or --cards to draw the cards alone.")
     if effect is not None:
-        collect(effect, seed)
+        if only is not None and only not in MODULES:
+            raise SystemExit(f"error: no module '{only}'; choose one of {', '.join(MODULES)}.")
+        collect(effect, seed, MODULES if only is None else {only: MODULES[only]})
     draw(CARDS)
 
 
-def collect(effect: Path, seed: int) -> None:
-    """Write the folders anew, without cards."""
-    shutil.rmtree(CARDS, ignore_errors=True)
-    shutil.copytree(BACKBONE, CARDS / BASE)
+def collect(effect: Path, seed: int, modules: Mapping[str, tuple[str, str]]) -> None:
+    """Write folders anew, without cards."""
+    for folder in (
+        (CARDS,) if modules == MODULES else [CARDS / under / name for name in modules for under in ("", "results")]
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(BACKBONE, CARDS / BASE, dirs_exist_ok=True)
     on = Backbone()
-    for name, (text, task) in MODULES.items():
+    for name, (text, task) in modules.items():
         # Nothing is trained in a composition, so its scores have no seed: those of the one that is published.
         for run in sorted(effect.glob(f"seed{seed}" if "(" in text else "seed*")):
             made = _made(text, run)
