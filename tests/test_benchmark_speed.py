@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -76,3 +79,27 @@ def test_languages_together_and_one_by_one_and_the_libraries_are_reported(
     assert "nothing is compared" in capsys.readouterr().err and not (tmp_path / "none.json").exists()
     assert evaluation.main(command(tiny_xlmr, data, tmp_path / "none.json", task="udpos")) == 1
     assert "kind tag" in capsys.readouterr().err
+
+
+def test_the_gpu_script_runs_on_a_cpu_at_tiny_size(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    options = ["--sizes", "tiny", "--lengths", "nli", "--rows", "8", "--batch-size", "4", "--seconds", "1",
+               "--device", "cpu", "--out"]  # fmt: skip
+    done = subprocess.run(
+        [str(FOLDER / "gpu.sh"), *options, str(out)], capture_output=True, text=True,
+        env=os.environ | {"PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert [(group["size"], group["lengths"]) for group in report["groups"]] == [("tiny", "nli")]
+    for group in report["groups"]:
+        assert [result["variant"] for result in group["results"]] == [
+            "packed lora", "peft lora", "packed bottleneck", "adapters bottleneck", "packed lora top third",
+            "packed lora top third, trunk cached",
+        ]  # fmt: skip
+        for result in group["results"]:
+            assert result["step_bytes"] > 0 and len(result["train"]) == len(result["evaluate"]) >= 2
+            assert result["train_tokens_per_second"]["min"] > 0 and result["evaluate_over_vanilla"]["min"] > 0
+            assert ("share_of_peak" in result) != result["top_third"]
+    assert report["matmul_peak_flops"] > 0 and str(tmp_path) not in out.read_text()
+    assert done.stdout.count("tokens/s") == 12

@@ -32,7 +32,7 @@ def mean_pool(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
             f"{min(sizes, default=0)}, do not fit hidden states of shape {tuple(hidden.shape)}; "
             "expected (tokens, hidden) and rows of 1 token or more that sum to tokens."
         )
-    return torch.stack([row.float().mean(dim=0) for row in hidden.split(sizes)])
+    return torch.segment_reduce(hidden.float(), "mean", lengths=torch.tensor(sizes, device=hidden.device), axis=0)
 
 
 @torch.no_grad()

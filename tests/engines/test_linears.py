@@ -171,3 +171,15 @@ def test_dora_learns_the_same_whether_its_first_products_are_joined(tiny_xlmr: P
         found.append([p.grad for p in engine.parameters().values()])
     for one, other in zip(*found, strict=True):
         assert one is not None and other is not None and distance(one, other) < 1e-9
+
+
+def test_mixed_precision_computes_products_narrow_and_norms_wide(tiny_xlmr: Path) -> None:
+    on = Backbone(tiny_xlmr, device="cpu")
+    batch = pack(random_rows((4, 9), on))
+    engine = PackedEngine(on, [], random_part(LoRA(rank=2), on, 3))
+    exact = engine.hidden(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = engine.hidden(batch)
+    assert found.dtype == torch.float32 and 0 < distance(found, exact) < 0.2
+    found.square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in engine.parameters().values())
