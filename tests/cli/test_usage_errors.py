@@ -12,6 +12,7 @@ WRONG = {
     "unknown verb": (["trian"], 2, "Did you mean 'train'"),
     "unknown option": ([*TRAIN, "--byte", "4"], 2, "--byte"),
     "bits that are not there": ([*TRAIN, "--base", "x", "--bits", "3"], 1, "--bits: 3 is not one of 8, 4"),
+    "a memory without a unit": ([*TRAIN, "--base", "x", "--memory", "4"], 1, "a size such as 4GB"),
     "embeddings nowhere": ([*TRAIN, "--base", "x", "--embeddings", "disk"], 1, "'disk' is not one of device, cpu"),
     "missing out": (["train", "udpos"], 2, "--out"),
     "not a number": ([*TRAIN, "--rank", "eight"], 2, "--rank"),
