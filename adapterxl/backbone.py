@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +56,9 @@ class Backbone:
             raise UsageError(f"No device '{device}'. Choose one of: {', '.join(DEVICES)}.")
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("Device 'cuda' was asked for, but PyTorch sees no CUDA GPU. Use --device cpu.")
-        self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        # Launchers of several processes give each its own GPU.
+        gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        self.device = torch.device(gpu if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.dtype_name = dtype
         self.folder, self.id, self.revision = _locate(str(BACKBONE if base is None else base), revision)
         self.name = self.id or self.folder.name
