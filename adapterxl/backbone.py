@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -83,7 +84,9 @@ class Backbone:
             if dtype == "fp64":
                 raise UsageError("fp64 is for checks, and goes with no bits: choose dtype fp32 or bf16.")
             check_available()
-        self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        # Launchers of several processes give each its own GPU.
+        gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        self.device = torch.device(gpu if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.dtype_name, self.bits, self.embeddings, self.checkpointing = dtype, bits, embeddings, checkpointing
         self.folder, self.id, self.revision = _locate(str(BACKBONE if base is None else base), revision)
         self.name = self.id or self.folder.name

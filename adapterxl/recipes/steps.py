@@ -17,6 +17,7 @@ from adapterxl.evaluation.scores import write_whole
 from adapterxl.miniature.data import SOURCES, VERSION
 from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe, references
 from adapterxl.tasks import get_task
+from adapterxl.training.sampling import is_mix, read_mix
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,10 @@ def _content(recipe: Recipe, task: str) -> str | None:
 def _train_step(
     recipe: Recipe, out: Path, folder: Path, seed: int, name: str, spec: ModuleStep, digests: dict[str, str]
 ) -> Step:
-    borrowed = None if spec.task.endswith((".yaml", ".yml")) else get_task(spec.task).train_from
-    request = _common(recipe, seed, (spec.task, spec.train_from or borrowed)) | spec.model_dump(mode="json")
+    tasks = [str(task) for task in read_mix(spec.task).tasks] if is_mix(spec.task) else [spec.task]
+    borrowed = [get_task(task).train_from for task in tasks if not task.endswith((".yaml", ".yml"))]
+    read = [*tasks, *([spec.train_from] if spec.train_from else borrowed)]
+    request = _common(recipe, seed, read) | spec.model_dump(mode="json")
     request["settings"] = _settings(recipe.defaults, spec.settings)
     request["built_on"] = _built_on(spec.start, digests)
     kind = "the head alone" if spec.method == "none" else spec.method

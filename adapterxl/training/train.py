@@ -196,7 +196,7 @@ def _fit(
     progress: bool,
 ) -> list[TaskModule]:
     """Train jobs together: each with the folder of its run and that of its module, which is written when it ends."""
-    loops = [_loop(job, folder, progress) for job, folder, _ in each]
+    loops = [make_loop(job, folder, progress=progress) for job, folder, _ in each]
     modules: dict[int, TaskModule] = {}
     facts: dict[str, Any] = {"together": [job.name for job, _, _ in each]} if len(each) > 1 else {}
     facts |= {"processes": processes.count} if processes.count > 1 else {}
@@ -219,7 +219,7 @@ def _fit(
     return [modules[index] for index in range(len(each))]
 
 
-def _loop(job: Job, folder: Path | None, progress: bool) -> Loop:
+def make_loop(job: Job, folder: Path | None = None, *, progress: bool = False) -> Loop:
     """The training of a job: its engine, heads and streams of batches."""
     on, frozen, part = job.on, job.start_parts(), job.new_part()
     engine = get_engine(job.engine)(on, frozen, part)

@@ -46,6 +46,7 @@ UNRUN = {
     "README.md": {"sh": 2, "text": 1},  # make, pip; the road
     "coming-from.md": {"sh": 1},  # jiant
     "concepts.md": {"text": 1},  # the road
+    "many-tasks.md": {"sh": 1},  # launchers of several processes
     "miniature.md": {"sh": 1},  # minutes
     "sharing.md": {"sh": 1},  # the hub
 }

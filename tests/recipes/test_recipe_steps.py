@@ -153,3 +153,11 @@ def test_a_modules_own_steps_take_the_place_of_the_epochs_of_all(own, expected, 
     modules = {"nli": {"task": "mnli", "settings": own}}
     found = unroll(recipe(modules=modules, evaluate=[], defaults={"epochs": 1, "batch_size": 32}), tmp_path)
     assert found[0].request["settings"] == expected
+
+
+def test_a_mix_is_a_task_like_others_and_known_by_the_rows_of_all_its_tasks(tmp_path):
+    mixed = {"both": {"task": "mix(mini_qa, mini_xnli, sampling=uniform)"}}
+    step = unroll(recipe(modules=mixed, evaluate=[{"module": ["both"], "task": "mini_qa"}]), tmp_path)[0]
+    assert {"mini_qa", "mini_xnli"} <= set(step.request["content"]) and "mix(mini_qa" in step.title
+    with pytest.raises(UsageError, match="sampling: found 'even'"):
+        unroll(recipe(modules={"both": {"task": "mix(mini_qa, mini_nli, sampling=even)"}}, evaluate=[]), tmp_path)
