@@ -100,9 +100,9 @@ def _layer(
     rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
     def at(names: Sequence[str], inputs: Tensor) -> list[Tensor]:
-        if inputs.dtype == torch.float32 and torch.is_autocast_enabled(inputs.device.type):
-            # Once, and not by each product for itself.
-            inputs = inputs.to(torch.get_autocast_dtype(inputs.device.type))
+        device = inputs.device.type
+        if inputs.dtype == torch.float32 and device != "meta" and torch.is_autocast_enabled(device):
+            inputs = inputs.to(torch.get_autocast_dtype(device))  # once, and not by each product for itself
         acting = {name for stack in plan for part in stack for name in names if (index, name) in part.keys}
         # With a graph, views of one product would keep all of it for the backward pass for the sake of one of them.
         as_one = not torch.is_grad_enabled() or len(acting) in (0, len(names))

@@ -46,10 +46,14 @@ def job(tiny_xlmr: Path, data: Path) -> Callable[..., Job]:
 def simple(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cost by a formula, in place of the model of it: at once, and plain to see."""
 
-    def cost(on: Backbone, options: Options, frozen: Any, new: Any, head: Any, items: Any, *, copies: int = 0) -> Cost:
+    def cost(on: Backbone, options: Options, frozen: Any, new: Any, batches: Any, *, copies: int = 0) -> Cost:
         number = {"fp32": 4, "bf16": 2}[options.dtype]
         stays = options.embeddings == "device" or on.device.type == "cpu"
-        kept = number * sum(item.tokens for item in items) * (1 if options.checkpointing else 10)
+        kept = (
+            number
+            * max(sum(item.tokens for item in items) for _, items in batches)
+            * (1 if options.checkpointing else 10)
+        )
         matrices = 1000 * (options.bits or 8 * number) // 8
         return Cost(matrices, 300 * number * stays, 0, 500, kept, 10, 0, 300 * number * (not stays))
 
@@ -99,10 +103,11 @@ def test_smaller_batches_are_more_of_them(unit: str, job: Callable[..., Job]) ->
 
 def test_the_costliest_batch_is_one_that_the_run_has(job: Callable[..., Job]) -> None:
     given = job(max_steps=3)
-    found = costliest(given.on, given.rows.items, given.settings)
+    tasks = [(given.new_heads()[0], given.rows.items)]
+    ((_, found),) = costliest(given.on, tasks, given.settings)
     assert len(found) == 8
     assert sum(i.tokens for i in found) <= sum(sorted(i.tokens for i in given.rows.items)[-8:])
-    everything = costliest(given.on, given.rows.items, given.settings.model_copy(update={"max_steps": 100}))
+    ((_, everything),) = costliest(given.on, tasks, given.settings.model_copy(update={"max_steps": 100}))
     assert sum(i.tokens for i in everything) >= sum(i.tokens for i in found)
 
 
