@@ -129,7 +129,7 @@ def _with_head(name: str, modules: Named) -> tuple[TaskModule, TaskModule]:
     if not named:
         raise CompositionError(f"No member '{name}' to take the head of; the members: {there}.")
     if len(distinct) > 1:
-        raise CompositionError(f"{len(distinct)} members have different heads for '{name}'. Name a folder.")
+        raise CompositionError(f"{len(distinct)} members are named '{name}', with different heads. Name a folder.")
     module = next(iter(named.values()))
     if module.head is None:
         raise CompositionError(f"'{name}' has no head to take along; the members: {there}.")
