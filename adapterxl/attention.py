@@ -27,33 +27,43 @@ def packed_attention(
     which lie together, are seen as one rectangle and given to `scaled_dot_product_attention` without copies or masks.
 
     Args:
-        query, key, value: Shape (tokens, hidden), rows as in `batch`.
+        query: Shape (tokens, hidden), rows as in `batch`; or (rows, hidden), with a query for each row's first token.
+        key, value: Shape (tokens, hidden).
         batch: Which tokens make a row.
         heads: Attention heads; hidden is divided among them.
         dropout: Probability on the attention weights.
 
     Returns:
-        Shape (tokens, hidden).
+        The shape of query.
     """
-    tokens, hidden = query.shape
+    hidden = query.shape[1]
     width = hidden // heads
+    first_only = len(query) != len(key)
     if _has_varlen_kernel(query, width):
-        q, k, v = (t.view(tokens, heads, width) for t in (query, key, value))
-        return varlen_attention(q, k, v, batch.offsets, max(batch.lengths), dropout).reshape(tokens, hidden)
+        q, k, v = (t.view(len(t), heads, width) for t in (query, key, value))
+        longest = max(batch.lengths)
+        asking = (batch.row_numbers, 1) if first_only else (batch.offsets, longest)
+        return varlen_attention(q, k, v, asking, (batch.offsets, longest), dropout).reshape(query.shape)
     sizes = [rows * length for rows, length in batch.runs]
+    asked = [rows for rows, _ in batch.runs] if first_only else sizes
     pieces = []
-    for (rows, length), *qkv in zip(batch.runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
-        q, k, v = (t.view(rows, length, heads, width).transpose(1, 2) for t in qkv)
+    for (rows, _), *qkv in zip(batch.runs, query.split(asked), key.split(sizes), value.split(sizes), strict=True):
+        q, k, v = (t.view(rows, -1, heads, width).transpose(1, 2) for t in qkv)
         if dropout and not q.is_cuda:
             attended = _attention_with_dropout(q, k, v, dropout)
         else:
             attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        pieces.append(attended.transpose(1, 2).reshape(rows * length, hidden))
+        pieces.append(attended.transpose(1, 2).reshape(-1, hidden))
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, longest: int, dropout: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    asking: tuple[Tensor, int],
+    asked: tuple[Tensor, int],
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attention inside each of many rows by one kernel: flash attention in half precision, else the memory-efficient.
 
@@ -62,20 +72,20 @@ def varlen_attention(
 
     Args:
         query, key, value: Shape (tokens, heads, width), on CUDA.
-        offsets: Where rows begin and the last ends, shape (rows + 1,), int32.
-        longest: Tokens of the longest row.
+        asking: Where the rows of the query begin and the last ends, shape (rows + 1,), int32; the longest one's tokens.
+        asked: The same of key and value.
 
     Returns:
-        Shape (tokens, heads, width).
+        The shape of query.
     """
     if query.dtype in (torch.float16, torch.bfloat16):
         flash = torch.ops.aten._flash_attention_forward
-        found = flash(query, key, value, offsets, offsets, longest, longest, dropout, False, False)
+        found = flash(query, key, value, asking[0], asked[0], asking[1], asked[1], dropout, False, False)
         return found[0]
     q, k, v = (t.unsqueeze(0) for t in (query, key, value))
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))  # what the backward pass needs
     efficient = torch.ops.aten._efficient_attention_forward
-    found = efficient(q, k, v, None, offsets, offsets, longest, longest, dropout, 0, keep)
+    found = efficient(q, k, v, None, asking[0], asked[0], asking[1], asked[1], dropout, 0, keep)
     return found[0].squeeze(0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, groupby
 
@@ -25,6 +25,7 @@ class RaggedBatch:
         lengths: Tokens of each packed row.
         order: Packed row i is row ``order[i]`` of the caller.
         group_rows: Rows in each group; the plan of a forward has one module stack per group.
+        first_only: Of the last layer only each row's first token is looked at, as heads do that judge whole rows.
         host: Token and segment ids on the CPU, shape (2, tokens), where `input_ids` lie on another device.
     """
 
@@ -33,6 +34,7 @@ class RaggedBatch:
     lengths: tuple[int, ...]
     order: tuple[int, ...]
     group_rows: tuple[int, ...]
+    first_only: bool = False
     host: Tensor | None = None
 
     @property
@@ -85,6 +87,11 @@ class RaggedBatch:
         """Cumulative row lengths, shape (rows + 1,), int32: what variable-length kernels ask for."""
         return self._sent(torch.tensor((0, *self.lengths)).cumsum(0).to(torch.int32))
 
+    @cached_property
+    def row_numbers(self) -> Tensor:
+        """0 to rows, shape (rows + 1,), int32: `offsets` of rows of one token each."""
+        return self._sent(torch.arange(self.rows + 1, dtype=torch.int32))
+
     def _sent(self, values: Tensor) -> Tensor:
         """Values made on the CPU, on the batch's device; nobody waits for the copy."""
         if self.device.type == "cuda":
@@ -97,7 +104,7 @@ class RaggedBatch:
             return self
         host = self._on_host()
         ids, types = (host.pin_memory() if torch.device(device).type == "cuda" else host).to(device, non_blocking=True)
-        return RaggedBatch(ids, types, self.lengths, self.order, self.group_rows, host)
+        return replace(self, input_ids=ids, token_type_ids=types, host=host)
 
     def rows_on_host(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Token ids and segment ids of each packed row, without waiting for a device."""
@@ -129,6 +136,8 @@ def pack(
     rows: Sequence[Sequence[int]],
     token_types: Sequence[Sequence[int]] | None = None,
     groups: Sequence[int] | None = None,
+    *,
+    first_only: bool = False,
 ) -> RaggedBatch:
     """Pack rows of token ids.
 
@@ -137,6 +146,7 @@ def pack(
         token_types: Segment ids of the same shape; all zero when absent.
         groups: Index into the plan for each row; all zero when absent. Every index from 0 to the
             largest one has a place in `group_rows`, even when no row uses it.
+        first_only: As of the batch.
 
     Raises:
         ValueError: On an empty row or no row at all (a bug of the caller, not of a user).
@@ -151,7 +161,7 @@ def pack(
     else:
         types = torch.tensor([token for i in order for token in token_types[i]], dtype=torch.long)
     counts = tuple(owner.count(group) for group in range(max(owner) + 1))
-    return RaggedBatch(ids, types, tuple(len(rows[i]) for i in order), tuple(order), counts)
+    return RaggedBatch(ids, types, tuple(len(rows[i]) for i in order), tuple(order), counts, first_only)
 
 
 def join(batches: Sequence[RaggedBatch]) -> RaggedBatch:
@@ -163,4 +173,5 @@ def join(batches: Sequence[RaggedBatch]) -> RaggedBatch:
         tuple(length for batch in batches for length in batch.lengths),
         tuple(row + first for batch, first in zip(batches, before, strict=False) for row in batch.order),
         tuple(batch.rows for batch in batches),
+        all(batch.first_only for batch in batches),
     )

@@ -77,7 +77,7 @@ class Runner:
         self.head.train(training)
         with self.on.autocast():
             if self.engine_name == "packed":
-                batch = pack(rows.rows).to(self.on.device)
+                batch = pack(rows.rows, first_only=True).to(self.on.device)
                 scores = self.head(self.engine.hidden(batch, training=training), batch)
             else:
                 model = self.engine.model.train(training)

@@ -20,7 +20,9 @@ from torch.profiler import ProfilerActivity, profile
 from adapterxl.modules import Head, LoRAPart, Part
 
 
-def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, outputs: int) -> int:
+def step_flops(
+    on: Any, part: Part, head: Head, positions: int, squares: int, outputs: int, rows: int | None = None
+) -> int:
     """Floating point operations of the matrix products of one forward and backward pass.
 
     With T positions, S the sum of squared row lengths, d the hidden and f the inner size, a layer's forward costs
@@ -32,24 +34,34 @@ def step_flops(on: Any, part: Part, head: Head, positions: int, squares: int, ou
     Padding counts as positions. Embeddings, norms, activations, dropout and optimizer have no matrix products.
 
     Args:
-        on: The backbone's dimensions: hidden, intermediate, layers.
+        on: The backbone's dimensions: hidden, intermediate, layers (2 or more).
         part: LoRA at all six sites, or seq_bn, in every layer.
         positions: Token positions that the encoder computes.
         squares: Sum of the squared row lengths, padding included where it is computed.
         outputs: What the head scores: sequences (classify), labelled tokens (tag) or all tokens (span).
+        rows: Where the last layer computes only keys and values of all positions, and the rest for as many rows' first
+            tokens; None where it computes all.
     """
-    d = on.hidden
+    d, last = on.hidden, str(on.layers - 1)
+    few = positions if rows is None else rows
     linear = 2 * positions * (4 * d * d + 2 * d * on.intermediate)
     attention = 4 * squares * d
-    forward = on.layers * (linear + attention)
+    linear_last = 2 * positions * 2 * d * d + 2 * few * (2 * d * d + 2 * d * on.intermediate)
+    attention_last = attention if rows is None else 4 * positions * d
+    forward = (on.layers - 1) * (linear + attention) + linear_last + attention_last
+    backward = (on.layers - 1) * (linear + 2 * attention) + linear_last + 2 * attention_last
     matrices = {name: tensor.numel() for name, tensor in part.tensors().items() if tensor.ndim == 2}
+    module = 0
+    for name, numbers in matrices.items():
+        layer, site = name.split(".")[:2]
+        module += 6 * numbers * (few if layer == last and site not in ("key", "value") else positions)
     if isinstance(part, LoRAPart):
-        backward = on.layers * (linear + 2 * attention) - 2 * positions * 3 * d * d
+        backward -= 2 * positions * 3 * d * d
         lowest = [f"0.{site}.A" for site in ("query", "key", "value")]
     else:
-        backward = (on.layers - 1) * (linear + 2 * attention)
+        backward -= linear + 2 * attention
         lowest = ["0.ffn.down.weight"]
-    module = 6 * positions * sum(matrices.values()) - 2 * positions * sum(matrices[name] for name in lowest)
+    module -= 2 * positions * sum(matrices[name] for name in lowest)
     of_head = 6 * outputs * sum(tensor.numel() for tensor in head.tensors().values() if tensor.ndim == 2)
     return forward + backward + module + of_head
 

@@ -102,7 +102,9 @@ class Runner:
     def flops(self, items: Sequence[Item]) -> int:
         each = {"span": lambda item: item.tokens, "tag": lambda item: len(item.positions or ())}
         outputs = sum(each.get(self.head.kind, lambda item: 1)(item) for item in items)
-        return step_flops(self.on, self.part, self.head, *self.positions(items), outputs)
+        first_only = self.variant.engine == "packed" and self.head.kind == "classify"
+        rows = len(items) if first_only else None
+        return step_flops(self.on, self.part, self.head, *self.positions(items), outputs, rows)
 
     def weights(self) -> Iterable[Tensor]:
         return chain(self.on.model.parameters(), self.parameters)

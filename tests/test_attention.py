@@ -93,8 +93,10 @@ def test_dropout_draws_another_mask_each_time():
 def test_the_variable_length_kernels_are_called_as_this_pytorch_has_them(dtype: torch.dtype):
     """Without a GPU: their signatures, shapes and derivatives, on tensors without values."""
     qkv = [torch.empty(50, HEADS, 8, dtype=dtype, device="meta", requires_grad=True) for _ in range(3)]
+    offsets = torch.empty(4, dtype=torch.int32, device="meta")
     for dropout in (0.0, 0.1):
-        found = varlen_attention(*qkv, torch.empty(4, dtype=torch.int32, device="meta"), 20, dropout)
+        assert varlen_attention(qkv[0][:3], *qkv[1:], (offsets, 1), (offsets, 20), dropout).shape == (3, HEADS, 8)
+        found = varlen_attention(*qkv, (offsets, 20), (offsets, 20), dropout)
         assert (found.shape, found.dtype) == (qkv[0].shape, dtype)
         found.sum().backward()
         assert all(t.grad is not None and t.grad.shape == t.shape for t in qkv)

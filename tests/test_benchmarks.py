@@ -143,7 +143,8 @@ def test_all_engines_train_the_same_weights_and_packed_rows_keep_least(
         if result["padded"]:
             assert min(over["flops"], over["saved_bytes"], over["peak_bytes"]) > 1
         else:
-            assert result["fill"] == 1 and over["flops"] == 1
+            assert result["fill"] == 1 and (over["flops"] == 1) == (result["engine"] == "packed")
+            assert over["flops"] >= 1  # of the last layer, ours computes what the head looks at
     assert results[0]["over_packed"]["random"]["seconds"] == {"median": 1, "min": 1, "max": 1, "whole": 1}
 
 

@@ -36,7 +36,7 @@ def collate(kind: str, items: Sequence[Item], device: torch.device) -> Batch:
     """Pack the rows of all items."""
     rows = [row for item in items for row in item.rows]
     types = [row for item in items for row in item.types]
-    ragged = pack(rows, types).to(device)
+    ragged = pack(rows, types, first_only=kind in ("classify", "choice")).to(device)
     select: Tensor | None = None
     targets: Any
     if kind == "tag":

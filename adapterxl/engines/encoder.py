@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..attention import packed_attention
 from ..backbone import Backbone
+from ..modules.attention_record import is_recording
 from ..modules.base import Part, dropout, through_place, through_sites
 from ..ragged import RaggedBatch
 from .linears import QKV, Merged, products
@@ -49,6 +50,8 @@ def encode(
 
     Returns:
         Shape (tokens, hidden), in packed order; or a list of layers + 1 of them (of those after `after`, with it).
+        If the batch is `first_only`, the last layer computes no more than keys and values for other tokens than the
+        rows' first ones, and theirs are zeros; not while the attention of a fusion is recorded.
 
     Raises:
         ValueError: If the plan does not fit the batch's groups (a bug of the caller).
@@ -64,14 +67,21 @@ def encode(
 
     begin, hidden = after or (0, dropout(embed(backbone, batch), config.hidden_dropout_prob, training))
     states = [hidden]
+    recorded = is_recording() and any(part.kind == "fusion" for stack in plan for part in stack)
+    firsts = batch.offsets[:-1] if batch.first_only and upto is None and not keep_all and not recorded else None
     for index, layer in list(enumerate(model.encoder.layer[:upto]))[begin:]:
-        run = partial(_layer, backbone, layer, index, batch=batch, plan=plan, training=training, merged=merged)
+        only = firsts if index == backbone.layers - 1 else None
+        run = partial(
+            _layer, backbone, layer, index, batch=batch, plan=plan, training=training, merged=merged, firsts=only
+        )
         if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
             run = partial(checkpoint, run, use_reentrant=False)
         with torch.no_grad() if index < lowest else nullcontext():
             hidden = run(hidden)
         if keep_all:
             states.append(hidden)
+    if firsts is not None and begin < backbone.layers:
+        hidden = hidden.new_zeros(batch.tokens, backbone.hidden).index_copy(0, firsts.long(), hidden)
     return states if keep_all else hidden
 
 
@@ -95,11 +105,13 @@ def _layer(
     plan: Plan,
     training: bool,
     merged: Merged,
+    firsts: Tensor | None,
 ) -> Tensor:
+    """One layer; with `firsts`, the first token of each row, only for these: shape (rows, hidden)."""
     config = backbone.config
     rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
-    def at(names: Sequence[str], inputs: Tensor) -> list[Tensor]:
+    def at(names: Sequence[str], inputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         device = inputs.device.type
         if inputs.dtype == torch.float32 and device != "meta" and torch.is_autocast_enabled(device):
             inputs = inputs.to(torch.get_autocast_dtype(device))  # once, and not by each product for itself
@@ -111,37 +123,43 @@ def _layer(
         def step(stack: Sequence[Part], i: Tensor, o: list[Tensor]) -> list[Tensor]:
             return through_sites(stack, index, names, i, o, biases)
 
-        return _by_group(plan, batch, step, inputs, outputs)
+        return _by_group(plan, sizes, step, inputs, outputs)
 
     def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
         def step(stack: Sequence[Part], r: Tensor, o: list[Tensor]) -> list[Tensor]:
             return [through_place(stack, index, name, o[0], r, norm)]
 
-        return _by_group(plan, batch, step, residual, [z])[0]
+        return _by_group(plan, sizes, step, residual, [z])[0]
 
-    query, key, value = at(QKV, x)
+    sizes = batch.group_tokens
+    if firsts is None:
+        query, key, value = at(QKV, x, sizes)
+    else:
+        key, value = at(QKV[1:], x, sizes)
+        x, sizes = x.index_select(0, firsts), batch.group_rows
+        (query,) = at(QKV[:1], x, sizes)
     attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
-    z = dropout(at(("attention_output",), attended)[0], rate, training)
+    z = dropout(at(("attention_output",), attended, sizes)[0], rate, training)
     norm = layer.attention.output.LayerNorm
     x = norm(place("attention", z, x, norm) + x)
 
-    wide = layer.intermediate.intermediate_act_fn(at(("ffn_up",), x)[0])
-    z = dropout(at(("ffn_down",), wide)[0], rate, training)
+    wide = layer.intermediate.intermediate_act_fn(at(("ffn_up",), x, sizes)[0])
+    z = dropout(at(("ffn_down",), wide, sizes)[0], rate, training)
     norm = layer.output.LayerNorm
     return norm(place("ffn", z, x, norm) + x)
 
 
 def _by_group(
     plan: Plan,
-    batch: RaggedBatch,
+    sizes: Sequence[int],
     step: Callable[[Sequence[Part], Tensor, list[Tensor]], list[Tensor]],
     inputs: Tensor,
     outputs: list[Tensor],
 ) -> list[Tensor]:
-    """Let each group's stack of parts work on that group's tokens only."""
+    """Let each group's stack of parts work on that group's tokens only; `sizes` is their number in each group."""
     if len(plan) == 1:
         return step(plan[0], inputs, outputs)
-    tokens = list(batch.group_tokens)
+    tokens = list(sizes)
     before = [list(group) for group in zip(*(output.split(tokens) for output in outputs), strict=True)]
     after = [
         step(stack, i, o) if i.shape[0] else o for stack, i, o in zip(plan, inputs.split(tokens), before, strict=True)

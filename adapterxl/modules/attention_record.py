@@ -85,3 +85,8 @@ def record(fusion: nn.Module, key: tuple[int, str], members: tuple[str, ...], sh
     active = _ACTIVE.get()
     if active is not None:
         active.add(fusion, key, members, shares)
+
+
+def is_recording() -> bool:
+    """Whether a record is in force."""
+    return _ACTIVE.get() is not None
