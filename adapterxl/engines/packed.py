@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 from typing import cast
@@ -37,7 +38,10 @@ class PackedEngine:
         self.plan = [[*self.frozen, *([self.new] if self.new is not None else [])]]
 
     def hidden(self, batch: RaggedBatch, *, training: bool = False, upto: int | None = None) -> Tensor:
-        states = encode(self.backbone, batch, self.plan, training=training, upto=upto)
+        device = self.backbone.device.type
+        # Weights and states have the backbone's dtype; autocast would widen what norms give, and keep it twice.
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+            states = encode(self.backbone, batch, self.plan, training=training, upto=upto)
         assert isinstance(states, Tensor)
         return states
 
