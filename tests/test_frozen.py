@@ -154,6 +154,13 @@ def test_what_learns_is_fp32_and_learns_on_any_backbone(
     assert norm_distance(*gradients) < near
 
 
+def test_autocast_around_it_changes_nothing(tiny_xlmr: Path, plain: Backbone, batch: RaggedBatch) -> None:
+    engine = PackedEngine(Backbone(tiny_xlmr, dtype="bf16", device="cpu"), [], random_part(LoRA(rank=2), plain))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = engine.hidden(batch)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, engine.hidden(batch))
+
+
 def test_embeddings_on_the_cpu_send_each_distinct_row_once_and_change_nothing(
     tiny_xlmr: Path, plain: Backbone, batch: RaggedBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,24 +65,27 @@ def encode(
     learning = [part for stack in plan for part in stack if any(p.requires_grad for p in part.parameters())]
     lowest = min((part.learns_from for part in learning), default=backbone.layers)
 
-    begin, hidden = after or (0, dropout(embed(backbone, batch), config.hidden_dropout_prob, training))
-    states = [hidden]
-    recorded = is_recording() and any(part.kind == "fusion" for stack in plan for part in stack)
-    firsts = batch.offsets[:-1] if batch.first_only and upto is None and not keep_all and not recorded else None
-    for index, layer in list(enumerate(model.encoder.layer[:upto]))[begin:]:
-        only = firsts if index == backbone.layers - 1 else None
-        run = partial(
-            _layer, backbone, layer, index, batch=batch, plan=plan, training=training, merged=merged, firsts=only
-        )
-        if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
-            run = partial(checkpoint, run, use_reentrant=False)
-        with torch.no_grad() if index < lowest else nullcontext():
-            hidden = run(hidden)
-        if keep_all:
-            states.append(hidden)
-    if firsts is not None and begin < backbone.layers:
-        hidden = hidden.new_zeros(batch.tokens, backbone.hidden).index_copy(0, firsts.long(), hidden)
-    return states if keep_all else hidden
+    # Weights and states have the backbone's dtype; autocast would widen what norms give, and keep it twice.
+    device = backbone.device.type
+    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+        begin, hidden = after or (0, dropout(embed(backbone, batch), config.hidden_dropout_prob, training))
+        states = [hidden]
+        recorded = is_recording() and any(part.kind == "fusion" for stack in plan for part in stack)
+        firsts = batch.offsets[:-1] if batch.first_only and upto is None and not keep_all and not recorded else None
+        for index, layer in list(enumerate(model.encoder.layer[:upto]))[begin:]:
+            only = firsts if index == backbone.layers - 1 else None
+            run = partial(
+                _layer, backbone, layer, index, batch=batch, plan=plan, training=training, merged=merged, firsts=only
+            )
+            if backbone.checkpointing and index >= lowest and torch.is_grad_enabled():
+                run = partial(checkpoint, run, use_reentrant=False)
+            with torch.no_grad() if index < lowest else nullcontext():
+                hidden = run(hidden)
+            if keep_all:
+                states.append(hidden)
+        if firsts is not None and begin < backbone.layers:
+            hidden = hidden.new_zeros(batch.tokens, backbone.hidden).index_copy(0, firsts.long(), hidden)
+        return states if keep_all else hidden
 
 
 def embed(backbone: Backbone, batch: RaggedBatch) -> Tensor:
@@ -112,9 +115,6 @@ def _layer(
     rate, attention_rate = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if training else (0.0, 0.0)
 
     def at(names: Sequence[str], inputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        device = inputs.device.type
-        if inputs.dtype == torch.float32 and device != "meta" and torch.is_autocast_enabled(device):
-            inputs = inputs.to(torch.get_autocast_dtype(device))  # once, and not by each product for itself
         acting = {name for stack in plan for part in stack for name in names if (index, name) in part.keys}
         # With a graph, views of one product would keep all of it for the backward pass for the sake of one of them.
         as_one = not torch.is_grad_enabled() or len(acting) in (0, len(names))

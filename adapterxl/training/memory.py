@@ -79,11 +79,15 @@ def fit_memory(job: Job) -> Job:
     return job
 
 
-def breakdown(cost: Cost) -> list[tuple[str, str]]:
-    """A cost as lines of (what, bytes)."""
+def breakdown(cost: Cost, of: str = "") -> list[tuple[str, str]]:
+    """A cost as lines of (what, bytes).
+
+    Args:
+        of: Added to the first line.
+    """
     host = f" ({size(cost.host)} on the CPU instead)" if cost.host else ""
     return [
-        ("memory at the peak of a step", size(cost.total)),
+        ("memory", f"{size(cost.total)} at the peak of a step{of}"),
         ("frozen matrices", size(cost.matrices)),
         ("token embeddings", size(cost.embeddings) + host),
         ("other frozen weights", size(cost.rest)),
@@ -151,8 +155,10 @@ class _Plans:
         own = (self.on.dtype_name, self.on.bits)
         if loaded:
             return [own]
-        after = PRECISIONS.index(own) + 1 if own in PRECISIONS else len(PRECISIONS) - (own[1] == 8)
-        return [own, *(p for p in PRECISIONS[after:] if p[1] is None or available())]
+        if own[0] == "fp64":
+            return [own]
+        smaller = (p for p in PRECISIONS if p[0] == "bf16" and p != own and (p[1] or 16) <= (own[1] or 16))
+        return [own, *(p for p in smaller if p[1] is None or available())]
 
     def options(self, precision: tuple[str, int | None]) -> Iterator[Options]:
         """All of one precision, from the quickest to the leanest."""

@@ -92,7 +92,7 @@ def estimate(
         ("module on disk", _bytes(4 * (new + head_size + sum(p.size() for p in frozen)))),
         ("compute", f"about {flops / 1e12:,.2f} TFLOPs"),
         ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),
-        *breakdown(cost),
+        *breakdown(cost, "" if engine == "packed" else " (of the packed engine)"),
     )
     return TrainingPlan(lines)
 

@@ -88,6 +88,19 @@ def test_the_embeddings_of_a_cpu_stay_where_they_are(job: Callable[..., Job]) ->
     assert {one.embeddings for one in plans.options(("fp32", None))} == {"device"}
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bits", "left"),
+    [("fp32", None, 4), ("bf16", None, 3), ("bf16", 8, 2), ("bf16", 4, 1), ("fp32", 4, 2), ("fp64", None, 1)],
+)
+def test_a_plan_never_takes_better_weights_than_were_asked_for(
+    dtype: str, bits: int | None, left: int, job: Callable[..., Job]
+) -> None:
+    plans = _Plans(job())
+    plans.on.dtype_name, plans.on.bits = dtype, bits
+    found = plans.precisions(False)
+    assert found[0] == (dtype, bits) and len(found) == left and plans.precisions(True) == found[:1]
+
+
 @pytest.mark.parametrize("unit", ["batch_size", "tokens_per_batch"])
 def test_smaller_batches_are_more_of_them(unit: str, job: Callable[..., Job]) -> None:
     given = job(**{"batch_size": None, unit: 8 if unit == "batch_size" else 256, "accumulation": 3})
@@ -178,7 +191,7 @@ def test_a_dry_run_shows_the_breakdown(tiny_xlmr: Path, data: Path, capsys: Any)
     on = Backbone(tiny_xlmr, device="cpu", load=False)
     lines = plan("mnli", on=on, data=data, method=LoRA(), settings=Settings(batch_size=8), **OTHERS).table()
     shown = dict(lines)
-    for what in ("frozen matrices", "token embeddings", "kept for the backward pass", "memory at the peak of a step"):
+    for what in ("frozen matrices", "token embeddings", "kept for the backward pass", "memory"):
         assert f"{what}: {shown[what]}" in printed.out
     assert "plan for 1GB: fp32, 8 rows" in printed.err
     assert not on.loaded
