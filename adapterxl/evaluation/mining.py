@@ -118,7 +118,11 @@ def margin_pairs(x: Tensor, y: Tensor, k: int = NEIGHBOURS, *, center: bool = Fa
     check_sides(x, y, "sources", "targets")
     sides = unit_rows("sources", x, center), unit_rows("targets", y, center)
     with torch.autocast(x.device.type, enabled=False):
-        forward, backward = neighbours(*sides, k)
+        return best_pairs(*neighbours(*sides, k))
+
+
+def best_pairs(forward: Neighbours, backward: Neighbours) -> tuple[Tensor, Tensor]:
+    """Return what `margin_pairs` does, from the neighbours of both sides."""
     proposals, scores = [], []
     for side, other in ((forward, backward), (backward, forward)):
         means = side.cosines.double().mean(dim=1)[:, None] + other.cosines.double().mean(dim=1)[side.rows]
@@ -128,15 +132,16 @@ def margin_pairs(x: Tensor, y: Tensor, k: int = NEIGHBOURS, *, center: bool = Fa
         rows = torch.arange(len(chosen), device=chosen.device)
         proposals.append(torch.stack((rows, chosen) if side is forward else (chosen, rows), dim=1))
         scores.append(best)
-    score = torch.cat(scores).cpu()
+    pairs, score = torch.cat(proposals).cpu(), torch.cat(scores).cpu()
     order = torch.argsort(score, descending=True, stable=True)
     order = order[score[order] > 0]
-    taken_x, taken_y, kept = [False] * len(x), [False] * len(y), []
-    for place, (i, j) in zip(order.tolist(), torch.cat(proposals).cpu()[order].tolist(), strict=True):
+    taken_x, taken_y = [False] * len(forward.rows), [False] * len(backward.rows)
+    kept = []
+    for place, (i, j) in zip(order.tolist(), pairs[order].tolist(), strict=True):
         if not taken_x[i] and not taken_y[j]:
             taken_x[i] = taken_y[j] = True
             kept.append(place)
-    return torch.cat(proposals).cpu()[kept], score[kept]
+    return pairs[kept], score[kept]
 
 
 def mine(sources: Side, targets: Side, k: int = NEIGHBOURS, *, center: bool = False) -> Pairs:
@@ -196,7 +201,9 @@ def freeze_threshold(pairs: Pairs, gold: Collection[tuple[str, str]]) -> float:
         if after > score:
             raise DataError(f"Mining: pair {place + 1} scores higher than the one before; expected the best first.")
         right += (source, target) in wanted
-        f1 = 2 * right / (place + 1 + len(wanted))
+        precision, recall = right / (place + 1), right / len(wanted)
+        # Not 2 * right / (place + 1 + len(wanted)): where two have one F1, rounding then chooses as it does in XTREME.
+        f1 = 2 * precision * recall / (precision + recall) if right else 0.0
         if f1 > best:
             best, threshold = f1, (score + after) / 2
     return threshold
