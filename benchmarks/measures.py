@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import resource
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -105,6 +107,16 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     changes = [(event["args"]["Ev Idx"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
     held = np.cumsum([count for _, count in sorted(changes)])
     return int(held.max(initial=0))
+
+
+def peak_rss() -> int:
+    """Most memory that this process ever held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held before this program began
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found if sys.platform == "darwin" else found * 1024
 
 
 def count(text: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measures import count, machine
+from measures import count, machine, peak_rss
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -250,16 +249,6 @@ def run_peft(wrapped: Any, operation: str, settings: Settings) -> Callable[[Key]
 def sample(settings: Settings) -> list[Key]:
     """A square and a tall matrix, of the first and the last layer."""
     return list(dict.fromkeys([(0, "query"), (settings.layers - 1, "ffn_up")]))
-
-
-def peak_rss() -> int:
-    """Most memory that this process ever held, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the parent held before this program began
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found if sys.platform == "darwin" else found * 1024
 
 
 # The whole benchmark: each variant in a fresh process

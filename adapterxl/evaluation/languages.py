@@ -55,7 +55,7 @@ class HeadSet:
                 language=self.language,
                 split=self.split,
                 metric=name,
-                value=get_metric(name).compute(predictions, golds),
+                value=get_metric(name).compute(predictions, golds, self.language),
                 n=len(examples),
                 primary=position == 0,
             )

@@ -61,25 +61,38 @@ def nearest(queries: Tensor, index: Tensor, *, center: bool = False, chunk: int 
     """
     if chunk < 1:
         raise UsageError(f"chunk is {chunk}; expected 1 or more queries per block.")
-    if queries.dim() != 2 or index.dim() != 2 or 0 in (*queries.shape, *index.shape):
-        raise DataError(
-            f"Retrieval needs sentences on both sides: found queries {tuple(queries.shape)} and index "
-            f"{tuple(index.shape)}, expected (m, hidden) and (n, hidden) with no dimension 0."
-        )
-    if queries.shape[1] != index.shape[1]:
-        raise DataError(
-            f"Retrieval: queries are {queries.shape[1]} wide, the index is {index.shape[1]} wide; "
-            "expected vectors of one backbone and one layer on both sides."
-        )
-    unit_queries = _unit_rows("queries", queries, center)
-    unit_index = _unit_rows("index", index, center)
+    check_sides(queries, index, "queries", "index")
+    unit_queries = unit_rows("queries", queries, center)
+    unit_index = unit_rows("index", index, center)
     with torch.autocast(queries.device.type, enabled=False):
         winners = torch.cat([(block @ unit_index.T).argmax(dim=1) for block in unit_queries.split(chunk)])
     return _first_equal_row(index.float())[winners]
 
 
-def _unit_rows(side: str, rows: Tensor, center: bool) -> Tensor:
-    """Return the rows in float32, centred if asked, each of length 1."""
+def check_sides(first: Tensor, second: Tensor, *names: str) -> None:
+    """Refuse two sides that cannot be compared.
+
+    Raises:
+        DataError: If a side is empty, or if the widths differ.
+    """
+    if first.dim() != 2 or second.dim() != 2 or 0 in (*first.shape, *second.shape):
+        raise DataError(
+            f"Retrieval needs sentences on both sides: found {names[0]} {tuple(first.shape)} and {names[1]} "
+            f"{tuple(second.shape)}, expected (m, hidden) and (n, hidden) with no dimension 0."
+        )
+    if first.shape[1] != second.shape[1]:
+        raise DataError(
+            f"Retrieval: {names[0]} are {first.shape[1]} wide, {names[1]} {second.shape[1]} wide; "
+            "expected vectors of one backbone and one layer on both sides."
+        )
+
+
+def unit_rows(side: str, rows: Tensor, center: bool) -> Tensor:
+    """Return the rows in float32, centred if asked, each of length 1.
+
+    Raises:
+        DataError: If a row is zero or not finite.
+    """
     rows = rows.float()
     if center:
         rows = rows - rows.mean(dim=0)

@@ -9,6 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from adapterxl.evaluation.metrics import get_metric
+from adapterxl.evaluation.metrics.base import stacked
 from adapterxl.evaluation.scores import Record, Scores, language_values
 from adapterxl.report.model import Column, is_retrieval
 from adapterxl.report.predictions import Place, Predictions, place
@@ -65,7 +66,7 @@ class Cells:
                     continue
                 self._ids[column][where] = known[0].ids
                 places.append((column, where))
-                blocks.append(Block(get_metric(metric), known[0].ids, np.stack([one.counts for one in known])))
+                blocks.append(Block(get_metric(metric), known[0].ids, stacked([one.counts for one in known])))
         for (column, where), draws in zip(places, resample(blocks), strict=True):
             samples[column][where] = replace(samples[column][where], draws=draws)
         return samples

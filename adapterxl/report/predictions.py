@@ -79,7 +79,8 @@ def read_predictions(scores: Scores) -> Predictions:
             continue
         found = sorted(found, key=lambda row: row[0])  # stable: a repeated id keeps its place among its like
         try:
-            counts = metric.counts([row[1] for row in found], [row[2] for row in found])
+            language = record.context_language or record.language  # that of the answers
+            counts = metric.rows([row[1] for row in found], [row[2] for row in found], language)
         except DataError as error:
             raise DataError(f"{path}: {record.language}: {error}") from None
         if abs(float(metric.value(counts.sum(axis=0))) - record.value) > 1e-6:

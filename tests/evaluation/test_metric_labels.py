@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterxl.errors import DataError
@@ -20,6 +20,7 @@ SENTENCES = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.tuples(LABELS, LABELS), min_size=1))
 def test_accuracy_is_the_share_of_equal_labels(pairs):
     predictions, golds = [a for a, _ in pairs], [b for _, b in pairs]
@@ -34,6 +35,7 @@ def test_a_number_is_not_a_label():
         retrieval_accuracy(["3"], [None])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(SENTENCES)
 def test_token_accuracy_counts_words_not_sentences(sentences):
     words = [pair for sentence in sentences for pair in sentence]

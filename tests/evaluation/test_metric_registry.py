@@ -12,17 +12,37 @@ import pytest
 import adapterxl.evaluation.metrics as package
 from adapterxl.errors import DataError, UsageError
 from adapterxl.evaluation.metrics import Metric, all_metrics, get_metric
+from adapterxl.evaluation.metrics.base import stacked
 from adapterxl.tasks.base import KINDS
 
-NAMES = ["accuracy", "exact_match", "f1", "retrieval_accuracy", "span_f1", "token_accuracy"]
 ONE_ROW = {  # a valid row of each metric: (prediction, gold), fully right
     "accuracy": ("neutral", "neutral"),
+    "best_exact_match": (("42", -1.0), ("42",)),
+    "best_f1": (("42", -1.0), ("42",)),
+    "bucc": (("t1",), ("t1",)),
     "exact_match": ("42", ("42",)),
     "f1": ("42", ("42",)),
+    "macro_f1": ("neutral", "neutral"),
+    "map_at_20": (("7", "8"), ("7", "8")),
+    "mlqa": ("42", ("42",)),
+    "mlqa_exact_match": ("42", ("42",)),
+    "mlqa_f1": ("42", ("42",)),
+    "mrr_at_20": (("7", "8"), ("7",)),
+    "qqp": ("duplicate", "duplicate"),
+    "recall_at_1": (("7", "8"), ("7",)),
+    "recall_at_10": (("7", "8"), ("8",)),
+    "recall_at_100": (("7", "8"), ("8",)),
+    "recall_at_20": (("7", "8"), ("8",)),
+    "recall_at_5": (("7", "8"), ("8",)),
     "retrieval_accuracy": ("7", "7"),
     "span_f1": (["B-PER"], ["B-PER"]),
+    "squad": ("42", ("42",)),
+    "squad_v2": (("42", -1.0), ("42",)),
     "token_accuracy": (["NOUN"], ["NOUN"]),
+    "udpos_f1": (["NOUN"], ["NOUN"]),
+    "weighted_f1": ("neutral", "neutral"),
 }
+NAMES = list(ONE_ROW)
 
 
 def test_every_file_of_the_package_gives_its_metrics():
@@ -65,7 +85,7 @@ def test_two_metrics_of_one_name_are_refused(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_right_answer_scores_one(name):
     prediction, gold = ONE_ROW[name]
-    assert get_metric(name).compute([prediction] * 3, [gold] * 3) == 1.0
+    assert get_metric(name).compute([prediction] * 3, [gold] * 3, "de") == 1.0
 
 
 SAMPLES = {  # rows of every sort: right, wrong, half right, empty, without an answer
@@ -75,25 +95,32 @@ SAMPLES = {  # rows of every sort: right, wrong, half right, empty, without an a
     "span_f1": [(["B-PER", "I-PER", None], ["B-PER", "I-PER", "O"]), (["O"], ["B-LOC"]), (["O"], ["O"]), ([], [])],
     "token_accuracy": [(["N", None], ["N", "V"]), ([], []), (["V"], ["V"])],
 }  # fmt: skip
-SAMPLES["f1"] = SAMPLES["exact_match"]
+LABELS = [("a", "a"), ("a", "b"), ("b", "b"), ("c", "b"), ("", "")]
+RANKINGS = [(("1", "2"), ("1",)), (("1", "2"), ("2", "3")), ((), ("1",)), (("1", "1"), ("1",)), (("2",), ("1", "2"))]
+SAMPLES |= dict.fromkeys(("f1", "squad", "mlqa", "mlqa_exact_match", "mlqa_f1"), SAMPLES["exact_match"])
+SAMPLES |= dict.fromkeys(("macro_f1", "weighted_f1"), LABELS)
+SAMPLES |= dict.fromkeys((name for name in NAMES if "_at_" in name), RANKINGS)
+SAMPLES["qqp"] = [(a, b) for a in ("duplicate", "not_duplicate") for b in ("duplicate", "not_duplicate")]
+SAMPLES["bucc"] = [(("t1",), ("t1",)), (("t2",), ()), ((), ("t3",)), (("t4", "t5"), ("t5", "t6"))]
+SAMPLES["udpos_f1"] = [(["NOUN", "NOUN", None], ["NOUN", "NOUN", "X"]), (["SYM", "SYM"], ["SYM", "X"]), ([], [])]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if not get_metric(name).tuned])
 def test_counts_have_a_row_an_example_and_their_sums_give_the_value_of_any_sample(name):
     metric, generator = get_metric(name), random.Random(1)
     for _ in range(50):
         rows = SAMPLES[name] + generator.choices(SAMPLES[name], k=generator.randint(0, 9))
         predictions, golds = zip(*rows, strict=True)
-        counts = metric.counts(predictions, golds)
-        assert counts.shape == (len(rows), 2)
-        value = metric.compute(predictions, golds)
+        counts = metric.rows(predictions, golds, "de")
+        assert counts.ndim == 2 and len(counts) == len(rows)
+        value = metric.compute(predictions, golds, "de")
         assert metric.value(counts.sum(axis=0)) == pytest.approx(value, abs=1e-12)
         # twice the sample is the same value, and so is another order
-        assert metric.compute(predictions[::-1] * 2, golds[::-1] * 2) == pytest.approx(value, abs=1e-12)
+        assert metric.compute(predictions[::-1] * 2, golds[::-1] * 2, "de") == pytest.approx(value, abs=1e-12)
         once = generator.randrange(len(rows))  # leaving an example out is the same as leaving its counts out
         left = [pair for place, pair in enumerate(rows) if place != once]
         assert metric.value(counts.sum(axis=0) - counts[once]) == pytest.approx(
-            metric.compute(*zip(*left, strict=True)), abs=1e-12
+            metric.compute(*zip(*left, strict=True), "de"), abs=1e-12
         )
 
 
@@ -102,22 +129,38 @@ def test_unequal_lengths_are_refused_and_never_cut(name):
     prediction, gold = ONE_ROW[name]
     for found, expected in ((1, 2), (3, 2), (0, 1)):
         with pytest.raises(DataError, match=f"{name}: found {found} predictions for {expected} gold"):
-            get_metric(name).compute([prediction] * found, [gold] * expected)
+            get_metric(name).compute([prediction] * found, [gold] * expected, "de")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_input_is_refused(name):
     with pytest.raises(DataError, match=f"{name}: nothing to score"):
-        get_metric(name).compute([], [])
+        get_metric(name).compute([], [], "de")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_string_in_place_of_a_list_is_refused(name):
     prediction, gold = ONE_ROW[name]
     with pytest.raises(DataError, match=f"{name}: predictions is one string"):
-        get_metric(name).compute("a", [gold])
+        get_metric(name).compute("a", [gold], "de")
     with pytest.raises(DataError, match=f"{name}: golds is one string"):
-        get_metric(name).compute([prediction], "a")
+        get_metric(name).compute([prediction], "a", "de")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if get_metric(name).by_language])
+def test_a_metric_with_rules_by_language_asks_for_it_and_knows_no_others(name):
+    with pytest.raises(UsageError, match=f"{name}: no language was given; expected that of the answers"):
+        get_metric(name).compute(["a"], [("a",)])
+    with pytest.raises(DataError, match="mlqa: found the language 'th', expected one of en, es, hi"):
+        get_metric(name).compute(["a"], [("a",)], "th")
+
+
+def test_tables_of_unequal_width_are_stacked_with_zeros_that_change_no_value():
+    macro = get_metric("macro_f1")
+    golds, seeds = ["a", "b", "b"], (["a", "b", "a"], ["a", "c", "b"])
+    tables = stacked([macro.counts(predictions, golds) for predictions in seeds])
+    assert tables.shape == (2, 3, 9)
+    assert macro.value(tables.sum(axis=1)) == pytest.approx([macro.compute(one, golds) for one in seeds], abs=1e-12)
 
 
 def test_metrics_need_no_torch():

@@ -110,6 +110,12 @@ def test_cases_worked_out_by_hand(prediction, answers, exact, overlap):
     assert f1([prediction], [answers]) == pytest.approx(overlap, abs=1e-12)
 
 
+def test_the_score_of_question_answering_is_the_mean_of_both():
+    predictions, golds = ["a cat sat", "dog", ""], [("the cat",), ("Dog.", "hound"), ("x",)]
+    mean = (exact_match(predictions, golds) + f1(predictions, golds)) / 2
+    assert get_metric("squad").compute(predictions, golds) == pytest.approx(mean, abs=1e-12)
+
+
 def test_normalised_words_of_mixed_text():
     assert normalised_words("  The U.S.A., an  Example's  THE end\u00a0of a\ttest ") == [
         "usa", "examples", "end", "of", "test",
@@ -129,5 +135,5 @@ def test_a_bare_string_as_gold_is_refused():
 def test_answers_and_predictions_must_be_strings():
     with pytest.raises(DataError, match="f1: the prediction of row 0 .* is None"):
         f1([None], [("x",)])
-    with pytest.raises(DataError, match="f1: the gold answer of row 0 .* is 1999"):
+    with pytest.raises(DataError, match="f1: the gold entry of row 0 .* is 1999"):
         f1(["1999"], [("1999", 1999)])

@@ -106,7 +106,7 @@ def test_no_block_is_kept_for_gradients():
         (rows(0), rows(3), r"found queries \(0, 16\)"),
         (rows(3), rows(0), r"index \(0, 16\)"),
         (rows(3)[0], rows(3), r"found queries \(16,\)"),
-        (rows(3), rows(3, width=8), "queries are 16 wide, the index is 8 wide"),
+        (rows(3), rows(3, width=8), "queries are 16 wide, index 8 wide"),
         (rows(3), torch.cat([rows(1), torch.zeros(1, 16)]), r"row 1 of the index .* has length 0"),
         (torch.full((2, 16), float("nan")), rows(3), "row 0 of the queries .* has length nan"),
         (rows(3), torch.full((2, 16), float("inf")), "row 0 of the index .* has length inf"),

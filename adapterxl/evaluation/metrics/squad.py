@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.base import Counts, Metric, paired, require_string
+from adapterxl.evaluation.metrics.base import Counts, Metric, mean_of_two, paired, require_string, require_strings
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -27,36 +26,42 @@ def normalised_words(text: str) -> list[str]:
     return _ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
-def _exact(predicted: list[str], gold: list[str]) -> float:
+def same_words(predicted: list[str], gold: list[str]) -> float:
+    """Return 1 where the words are the same in the same order, else 0."""
     return float(predicted == gold)
 
 
-def _word_f1(predicted: list[str], gold: list[str]) -> float:
+def word_f1(predicted: list[str], gold: list[str]) -> float:
+    """Return F1 of two bags of words, 0 to 1."""
     # No common word is 0 even where both sides are empty: so does the v1.1 script, unlike that of v2.0.
     common = sum((Counter(predicted) & Counter(gold)).values())
     return 2 * common / (len(predicted) + len(gold)) if common else 0.0
 
 
-def _best_of_answers(
+def answer_counts(
     metric: str,
-    score: Callable[[list[str], list[str]], float],
+    scores: Sequence[Callable[[list[str], list[str]], float]],
+    words: Callable[[str], list[str]],
     predictions: Sequence[str],
     golds: Sequence[Sequence[str]],
 ) -> Counts:
+    """Return per question the best of each score over its gold answers, then 1; shape (questions, scores + 1).
+
+    Args:
+        scores: (words of the prediction, words of a gold answer) -> 0 to 1.
+        words: Words of a text after normalisation.
+
+    Raises:
+        DataError: For empty input, unequal lengths, a prediction that is no string, a gold that is no tuple.
+    """
     counts = []
     for row, prediction, answers in paired(metric, predictions, golds):
         require_string(metric, row, "prediction", prediction)
-        if not isinstance(answers, (tuple, list)):
-            raise DataError(
-                f"{metric}: the gold of row {row} (counted from 0) is of type {type(answers).__name__}; "
-                "expected a tuple of answers, () where the question has none."
-            )
-        for answer in answers:
-            require_string(metric, row, "gold answer", answer)
-        words = normalised_words(prediction)
+        found = words(prediction)
+        wanted = [words(answer) for answer in require_strings(metric, row, "gold", answers)]
         # The v2.0 script compares normalised texts here too, so a lone "." is also no answer.
-        best = max(score(words, normalised_words(answer)) for answer in answers) if answers else not words
-        counts.append((best, 1))
+        best = [max(score(found, gold) for gold in wanted) if wanted else not found for score in scores]
+        counts.append((*best, 1))
     return np.array(counts, dtype=np.float64)
 
 
@@ -73,7 +78,7 @@ def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> C
 
     Source: Rajpurkar et al. 2016 (SQuAD v1.1) and 2018 (v2.0, unanswerable questions).
     """
-    return _best_of_answers("exact_match", _exact, predictions, golds)
+    return answer_counts("exact_match", (same_words,), normalised_words, predictions, golds)
 
 
 def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
@@ -81,10 +86,26 @@ def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
 
     Arguments, errors and source as for `exact_match`.
     """
-    return _best_of_answers("f1", _word_f1, predictions, golds)
+    return answer_counts("f1", (word_f1,), normalised_words, predictions, golds)
+
+
+def squad(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+    """Return (exact match, word F1, 1) for each question; arguments and errors as for `exact_match`.
+
+    Source: the mean of both is XTREME's score of question answering (Hu et al. 2020, evaluate.py).
+    """
+    return answer_counts("squad", (same_words, word_f1), normalised_words, predictions, golds)
 
 
 METRICS = (
+    Metric(
+        name="squad",
+        kinds=("span",),
+        summary="mean of exact match and F1 after SQuAD v1.1 normalisation",
+        source="Hu et al. 2020 (XTREME), arXiv 2003.11080; Clark et al. 2020 (TyDi QA GoldP) has the same two",
+        counts=squad,
+        value=mean_of_two,
+    ),
     Metric(
         name="exact_match",
         kinds=("span",),
