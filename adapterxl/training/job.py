@@ -146,7 +146,7 @@ def prepare_job(
     name = check_name(name or found.name)
     before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
-    trained_from, source = _training_task(found, source, train_from, data)
+    trained_from, source = _training_task(found, source, train_from, data, train_languages)
     splits = source.splits(trained_from)
     languages = list(dict.fromkeys(train_languages or [trained_from.source_language]))
     for language in languages:
@@ -206,9 +206,12 @@ def prepare_job(
     )
 
 
-def _training_task(task: Task, source: DataSource, train_from: str | None, data: DataLike) -> tuple[Task, DataSource]:
-    """The task whose training rows are used, and where they are: the one named, the task itself, or the one it
-    borrows from. A user's own task has its files beside it; another task's are in the data folder or on the hub."""
+def _training_task(
+    task: Task, source: DataSource, train_from: str | None, data: DataLike, languages: Sequence[str] | None
+) -> tuple[Task, DataSource]:
+    """The task whose training rows are used, and where they are: the one named, the task itself, or, where it has
+    none in these languages, the one it borrows from. A user's own task has its files beside it; another task's are
+    in the data folder or on the hub."""
     if train_from is not None:
         other = get_task(train_from)
         if other.kind != task.kind or (other.labels != task.labels and task.kind in ("classify", "tag")):
@@ -223,9 +226,12 @@ def _training_task(task: Task, source: DataSource, train_from: str | None, data:
     for candidate in candidates:
         try:
             where = source if candidate is task else resolve_task(candidate, data)[1]
-            if "train" in where.splits(candidate):
+            rows = where.splits(candidate).get("train", ())
+            wanted = languages or [candidate.source_language]
+            if rows and (candidate is candidates[-1] or set(rows).intersection(wanted)):
                 return candidate, where
-            reasons.append(f"{candidate.name} has no train split")
+            of = f" in {', '.join(wanted)}, only in {', '.join(rows)}" if rows else ""
+            reasons.append(f"{candidate.name} has no train split{of}")
         except TaskError as error:
             reasons.append(str(error).rstrip("."))
     raise TaskError(
