@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from datasets import Dataset, Features
 
-from adapterxl.data import Loaded, LocalIndex
-from adapterxl.tasks import get_task
+from adapterxl.data import HubData, Loaded, LocalIndex
+from adapterxl.tasks import Task, get_task
 
 Load = Callable[..., Loaded]
+Repository = Callable[..., str]
+
+
+def at(task: Task, folder: str, position: int = 0) -> Task:
+    """Return the task with one of its hub sources moved to a local folder."""
+    return replace(task, hub=(replace(task.hub[position], id=folder),))
+
+
+def write_repository(root: Path, tables: dict[tuple[str, str], tuple[dict[str, list[Any]], dict[str, Any]]]) -> str:
+    """Write a repository in hub layout, parquet with a card: (config, split) -> columns and features."""
+    lines: dict[str, list[str]] = {}
+    for (name, split), (columns, features) in tables.items():
+        file = f"{name}/{split}-00000-of-00001.parquet"
+        (root / name).mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict(columns, features=Features(features)).to_parquet(root / file)
+        lines.setdefault(name, []).append(f"  - split: {split}\n    path: {file}\n")
+    configs = "".join(f"- config_name: {name}\n  data_files:\n{''.join(files)}" for name, files in lines.items())
+    (root / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    return str(root)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Write one split of one configuration as a folder in hub layout; return the folder's name as an id."""
+
+    def write(config: str | None, split: str, columns: dict[str, list[Any]], features: dict[str, Any]) -> str:
+        name = config or "default"
+        root = tmp_path / f"repo-{name}-{split}-{len(list(tmp_path.iterdir()))}"
+        return write_repository(root, {(name, split): (columns, features)})
+
+    return write
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> HubData:
+    folder = tmp_path_factory.mktemp("cache")
+    return HubData(cache_dir=str(folder), lock=folder / "lock.json")
 
 
 @pytest.fixture
