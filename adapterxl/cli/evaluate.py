@@ -18,6 +18,8 @@ def evaluate(
     task: Annotated[str, typer.Option("--task", metavar="TASK", help="What to score.")],
     base: opt.Base = None,
     data: opt.Data = None,
+    lock: opt.Lock = None,
+    accept_data: opt.AcceptData = False,
     languages: Annotated[str, typer.Option(metavar="all|en,de,..", help="Languages to score.")] = "all",
     split: Annotated[
         str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
@@ -55,12 +57,14 @@ def evaluate(
     wanted = opt.languages_of(languages)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
+    from adapterxl.data import hub_or_folder
     from adapterxl.evaluation import evaluate as evaluated
     from adapterxl.report import to_table
 
+    source = hub_or_folder(data, lock, accept_data)
     scores = evaluated(
         None if module == "none" else module,
-        on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
+        on=backbone, task=task, languages=wanted, split=split, data=source, engine=engine, limit=limit, layer=layer,
         center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, out=out,
         overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip

@@ -57,6 +57,17 @@ TrainFrom = Annotated[
         "--train-from", metavar="TASK", help="The task whose training data stands in for the task's own: say it aloud."
     ),
 ]
+Lock = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock", metavar="FILE", show_default="in the cache",
+        help="Hub data: where the digest of each source at first use is kept; other rows later are refused.",
+    ),
+]  # fmt: skip
+AcceptData = Annotated[
+    bool,
+    typer.Option("--accept-data", help="Hub data: rows that differ from first use are right from now on."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
 

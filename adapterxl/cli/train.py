@@ -27,6 +27,8 @@ def train(
     ] = None,
     base: opt.Base = None,
     data: opt.Data = None,
+    lock: opt.Lock = None,
+    accept_data: opt.AcceptData = False,
     method: Annotated[
         str, typer.Option(metavar="lora|rslora|dora|bottleneck|none", help="What is trained beside the head.")
     ] = "lora",
@@ -144,9 +146,11 @@ def train(
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
 
     from adapterxl import training
+    from adapterxl.data import hub_or_folder
 
+    source = hub_or_folder(data, lock, accept_data)
     arguments: dict[str, Any] = dict(
-        on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
+        on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
         train_languages=opt.names("--train-languages", train_languages), limit=limit,
         name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip

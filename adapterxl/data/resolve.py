@@ -9,7 +9,7 @@ from ..errors import TaskError
 from ..miniature.data import SOURCES, data_folder
 from ..tasks import get_task
 from ..tasks.base import Task
-from . import LocalIndex, open_data
+from . import HubData, LocalIndex, open_data
 from .combined import Combined
 from .source import DataSource
 from .user_task import load_user_task
@@ -26,7 +26,7 @@ def resolve_task(task: TaskLike, data: DataLike) -> tuple[Task, DataSource]:
     if not isinstance(task, Task) and str(task).endswith((".yaml", ".yml")):
         return load_user_task(Path(task))
     found = task if isinstance(task, Task) else get_task(str(task))
-    if data is None and found.name in SOURCES:
+    if (data is None or isinstance(data, HubData)) and found.name in SOURCES:
         data = data_folder(found.name)
     source = open_data(data) if data is None or isinstance(data, str | Path) else data
     if found.labels_in_data:

@@ -77,6 +77,7 @@ class Recipe(_Strict):
 
     base: str | None = None
     data: str | None = None
+    lock: str | None = None
     dtype: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bits: Literal[8, 4] | None = None
