@@ -159,12 +159,12 @@ def _place(source: HubSource, split: str, spoken: tuple[str, str]) -> str:
 
 
 def _revision(table: Any) -> str | None:
-    """Return the commit that the files of a table are of, as their addresses have it; None for a folder."""
-    for address in table.info.download_checksums or ():
-        found = re.search(r"@([0-9a-f]{40})/", address)
-        if found:
-            return found[1]
-    return None
+    """Return the commit that a table is of, after which the library names its folder; None for a folder of one's own.
+
+    That way it is also known without a network.
+    """
+    names = {Path(file["filename"]).parent.name for file in table.cache_files}
+    return next((name for name in names if re.fullmatch("[0-9a-f]{40}", name)), None)
 
 
 def _check_columns(source: HubSource, table: Any) -> Mapping[str, str | tuple[str, ...]]:
