@@ -122,7 +122,7 @@ def _checked_text(value: Any, role: str, *, may_be_blank: bool = False, index: i
             value.encode()
         except UnicodeEncodeError as error:
             raise FieldError(
-                role, f"invalid Unicode at character {error.start} (half of a surrogate pair).", index
+                role, f"found half of a surrogate pair at character {error.start}, expected whole Unicode text.", index
             ) from error
     return value
 
@@ -163,7 +163,7 @@ class LabelMap:
 
     def _problem(self, value: Any, size: int, count: int | None) -> str:
         if value in (-1, "-1"):
-            return "found -1, which marks a row without a label; use a labelled split."
+            return "found -1, which marks a row without a label; expected a labelled split."
         if not self.task.labels:
             return f"found {shown(value)}, expected the number of a choice, 0 to {size - 1}."
         allowed = ", ".join(self.task.labels)
