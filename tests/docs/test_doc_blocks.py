@@ -48,6 +48,7 @@ UNRUN = {
     "concepts.md": {"text": 1},  # the road
     "miniature.md": {"sh": 1},  # minutes
     "sharing.md": {"sh": 1},  # the hub
+    "tasks.md": {"sh": 1},  # the hub
 }
 _FENCE = re.compile(r"^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^`([\w./-]+)`:\n\Z", re.MULTILINE)
