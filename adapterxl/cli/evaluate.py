@@ -55,13 +55,12 @@ def evaluate(
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
     wanted = opt.languages_of(languages)
+    source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
-    from adapterxl.data import hub_or_folder
     from adapterxl.evaluation import evaluate as evaluated
     from adapterxl.report import to_table
 
-    source = hub_or_folder(data, lock, accept_data)
     scores = evaluated(
         None if module == "none" else module,
         on=backbone, task=task, languages=wanted, split=split, data=source, engine=engine, limit=limit, layer=layer,

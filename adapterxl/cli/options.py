@@ -12,6 +12,7 @@ from adapterxl.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from adapterxl.backbone import Backbone
+    from adapterxl.data import HubData
 
 ENGINES = ("packed", "peft", "adapters")
 
@@ -136,6 +137,13 @@ def backbone(base: str | None, dtype: str = "fp32", device: str = "auto", **memo
     from adapterxl.backbone import Backbone
 
     return Backbone(base, dtype=dtype, device=device, **memory)
+
+
+def data_source(data: Path | None, lock: Path | None, accept: bool) -> str | Path | HubData | None:
+    """Return what --data, --lock and --accept-data name together."""
+    from adapterxl.data import hub_or_folder
+
+    return hub_or_folder(data, lock, accept)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

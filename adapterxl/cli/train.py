@@ -143,12 +143,11 @@ def train(
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
     chosen, settings = make_method(method, of_method), make_settings(given)
+    source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing)
 
     from adapterxl import training
-    from adapterxl.data import hub_or_folder
 
-    source = hub_or_folder(data, lock, accept_data)
     arguments: dict[str, Any] = dict(
         on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
         train_languages=opt.names("--train-languages", train_languages), limit=limit,

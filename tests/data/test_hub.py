@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from datasets import ClassLabel, List, Value
+from repositories import at
 
 from adapterxl.data.examples import ChoiceExample, ClassifyExample, PairExample, SpanExample, TagExample
 from adapterxl.errors import DataError, TaskError
 from adapterxl.tasks import HubSource, get_task
-
-from .conftest import at
 
 TEXT = Value("string")
 ANSWERS = {"answer_start": List(Value("int32")), "text": List(TEXT)}

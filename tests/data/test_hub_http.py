@@ -16,8 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
-
-from .conftest import write_repository
+from repositories import write_repository
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 TEXT = Value("string")

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from repositories import at, write_repository
 
 from adapterxl.data.combined import Combined
 from adapterxl.data.examples import ChoiceExample, ClassifyExample, SpanExample
 from adapterxl.errors import DataError, TaskError
 from adapterxl.tasks import get_task
-
-from .conftest import at, write_repository
 
 TEXT = Value("string")
 NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])

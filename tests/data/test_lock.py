@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from datasets import Value
+from repositories import at, write_repository
 
 from adapterxl.data import HubData
 from adapterxl.data.lock import Lock, Locked, default_lock
 from adapterxl.errors import DataError
 from adapterxl.tasks import Task, get_task
-
-from .conftest import at, write_repository
 
 
 @pytest.fixture

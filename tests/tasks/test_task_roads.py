@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Value
+from repositories import write_repository
 
 from adapterxl import LoRA, Settings, TaskModule, evaluate, load, train
 from adapterxl.backbone import Backbone
+from adapterxl.data import HubData
 from adapterxl.data.resolve import resolve_task
 from adapterxl.errors import DataError, TaskError
+from adapterxl.tasks import Task, get_task
 
 PAIR = {"reader": "tsv", "header": False, "columns": {"text": 0, "text_pair": 1, "label": 2}}
 MOOD = {"reader": "tsv", "header": False, "columns": {"text": 0, "label": 1}}
@@ -102,6 +107,28 @@ def test_a_task_without_english_rows_of_its_own_borrows_them_unless_its_language
     data = write(tmp_path, {"afrisenti": entries["afrisenti"]}, rows=rows)
     with pytest.raises(TaskError, match=r"afrisenti has no train split in en, only in hau; .*no task 'nusax'"):
         fit("afrisenti", on, data, tmp_path / "none")
+
+
+def test_a_module_trained_on_hub_data_records_what_was_locked_and_changed_data_is_refused(on, tmp_path):
+    labels = ["neutral", "entailment"] * 10
+
+    def served(premise: str) -> Task:
+        columns = {"premise": [premise] * 20, "hypothesis": ["b"] * 20, "label": labels}
+        folder = write_repository(
+            tmp_path / "repo", {("mnli", "train"): (columns, dict.fromkeys(columns, Value("string")))}
+        )
+        return replace(get_task("mnli"), hub=(replace(get_task("mnli").hub[0], id=folder, splits={"train": "train"}),))
+
+    def hub(number: int, **more: Any) -> HubData:
+        return HubData(str(tmp_path / f"cache{number}"), lock=tmp_path / "lock.json", **more)
+
+    module = train(served("a"), on=on, method=None, settings=Settings(max_steps=1), data=hub(1), progress=False)
+    (locked,) = json.loads((tmp_path / "lock.json").read_text())["sources"].values()
+    assert locked["sha256"] in json.dumps(module.training) and locked["rows"] == 20
+    again = {"on": on, "method": None, "settings": Settings(max_steps=1), "progress": False}
+    with pytest.raises(DataError, match="--accept-data"):
+        train(served("c"), data=hub(2), **again)
+    train(served("c"), data=hub(3, accept=True), **again)
 
 
 def squad(context: str, question: str, answer: str, count: int = 20) -> str:
