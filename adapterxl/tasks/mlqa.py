@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from .base import HubSource, Task
 
+_SPLITS = {"dev": "validation", "test": "test"}
+_COLUMNS = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
+
 TASK = Task(
     name="mlqa",
     kind="span",
@@ -21,11 +24,13 @@ TASK = Task(
     max_length=384,  # as in jiant
     licence="CC-BY-SA-3.0",
     hub=(
+        HubSource(id="google/xtreme", config="MLQA.{context}.{language}", splits=_SPLITS, columns=_COLUMNS),
         HubSource(
-            id="google/xtreme",
-            config="MLQA.{context}.{language}",
-            splits={"dev": "validation", "test": "test"},
-            columns={"id": "id", "context": "context", "question": "question", "answers": "answers"},
+            id="facebook/mlqa",  # a script: the copy that the hub converted
+            folder="mlqa.{context}.{language}",
+            revision="refs/convert/parquet",
+            splits=_SPLITS,
+            columns=_COLUMNS,
         ),
     ),
 )

@@ -166,6 +166,14 @@ def test_mlqa_crosses_the_languages_of_question_and_context(hub, tmp_path):
     task = at(get_task("mlqa"), write_repository(tmp_path / "repo", tables))
     assert hub.load(task, "test", "de").examples == (SpanExample("x", "de", "Rom ist alt.", "Wie?", (("Rom", 0),)),)
     assert hub.load(task, "test", "de.en").examples[0].question == "How?"
+    folder = tmp_path / "converted" / "mlqa.de.en" / "test"
+    folder.mkdir(parents=True)
+    columns, features = tables["MLQA.de.en", "test"]
+    Dataset.from_dict(columns, features=Features(features)).to_parquet(folder / "0000.parquet")
+    second = replace(get_task("mlqa").hub[1], id=str(tmp_path / "converted"), revision=None)
+    spare = hub.load(replace(task, hub=(replace(task.hub[0], id=str(tmp_path)), second)), "test", "de.en")
+    assert spare.examples == hub.load(task, "test", "de.en").examples
+    assert len(spare.warnings) == 1 and "folder mlqa.de.en" in spare.origin
     with pytest.raises(TaskError, match=r"no language 'de\.xx' in the test split"):
         hub.load(task, "test", "de.xx")
 
