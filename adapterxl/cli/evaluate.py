@@ -18,6 +18,8 @@ def evaluate(
     task: Annotated[str, typer.Option("--task", metavar="TASK", help="What to score.")],
     base: opt.Base = None,
     data: opt.Data = None,
+    lock: opt.Lock = None,
+    accept_data: opt.AcceptData = False,
     languages: Annotated[str, typer.Option(metavar="all|en,de,..", help="Languages to score.")] = "all",
     split: Annotated[
         str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
@@ -60,6 +62,7 @@ def evaluate(
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
     wanted = opt.languages_of(languages)
+    source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
     from adapterxl.evaluation import evaluate as evaluated
@@ -67,7 +70,7 @@ def evaluate(
 
     scores = evaluated(
         None if module == "none" else module,
-        on=backbone, task=task, languages=wanted, split=split, data=data, engine=engine, limit=limit, layer=layer,
+        on=backbone, task=task, languages=wanted, split=split, data=source, engine=engine, limit=limit, layer=layer,
         center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, merged=merged, out=out,
         overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterxl.cli import options as opt
+
+if TYPE_CHECKING:
+    from adapterxl.tasks import Task
 
 
 def listing(
@@ -17,11 +20,8 @@ def listing(
     if what == "tasks":
         from adapterxl.tasks import all_tasks
 
-        rows = [
-            (task.name, task.kind, _languages(task.languages), ", ".join(task.metrics), task.summary)
-            for task in all_tasks().values()
-        ]
-        opt.show_table(("task", "kind", "languages", "metrics", "what it asks"), rows)
+        rows = [(task.name, task.kind, f"{task.summary}\n{_facts(task)}") for task in all_tasks().values()]
+        opt.show_table(("task", "kind", "what it asks; languages, what it is trained on, metrics, licence"), rows)
     elif what == "methods":
         from adapterxl.modules import METHODS
 
@@ -34,5 +34,10 @@ def listing(
         opt.show_table(("operator", "options", "what it does"), found)
 
 
-def _languages(codes: tuple[str, ...]) -> str:
-    return " ".join(codes) if len(codes) <= 3 else f"{len(codes)} languages"
+def _facts(task: Task) -> str:
+    """Languages, the training data that is used unless another is named, metrics and licence, on one line."""
+    few = len(task.languages) <= 3
+    languages = " ".join(task.languages) if few else f"{len(task.languages)} languages"
+    own = "nothing" if task.kind == "retrieve" else "its own rows"
+    trained = f"on {task.train_from or ' + '.join(task.parts) or own}"
+    return "; ".join((languages, trained, ", ".join(task.metrics), task.licence))

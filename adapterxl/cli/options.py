@@ -12,6 +12,7 @@ from adapterxl.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from adapterxl.backbone import Backbone
+    from adapterxl.data import HubData
 
 ENGINES = ("packed", "peft", "adapters")
 
@@ -56,6 +57,17 @@ TrainFrom = Annotated[
     typer.Option(
         "--train-from", metavar="TASK", help="The task whose training data stands in for the task's own: say it aloud."
     ),
+]
+Lock = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock", metavar="FILE", show_default="in the cache",
+        help="Hub data: where the digest of each source at first use is kept; other rows later are refused.",
+    ),
+]  # fmt: skip
+AcceptData = Annotated[
+    bool,
+    typer.Option("--accept-data", help="Hub data: rows that differ from first use are right from now on."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
@@ -125,6 +137,13 @@ def backbone(base: str | None, dtype: str = "fp32", device: str = "auto", **memo
     from adapterxl.backbone import Backbone
 
     return Backbone(base, dtype=dtype, device=device, **memory)
+
+
+def data_source(data: Path | None, lock: Path | None, accept: bool) -> str | Path | HubData | None:
+    """Return what --data, --lock and --accept-data name together."""
+    from adapterxl.data import hub_or_folder
+
+    return hub_or_folder(data, lock, accept)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -22,6 +22,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan: steps, rows, sizes, rough time and memory.")
     ] = False,
+    accept_data: opt.AcceptData = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Run a recipe. Steps that are done already are kept, so an interrupted run goes on where it stopped."""
@@ -32,7 +33,7 @@ def run(
 
     from adapterxl.recipes.execute import RecipeRun
 
-    work = RecipeRun(loaded, folder, overwrite=overwrite)
+    work = RecipeRun(loaded, folder, overwrite=overwrite, accept_data=accept_data)
     if dry_run:
         for line in work.plan():
             typer.echo(line)

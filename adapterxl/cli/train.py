@@ -29,6 +29,8 @@ def train(
     ] = None,
     base: opt.Base = None,
     data: opt.Data = None,
+    lock: opt.Lock = None,
+    accept_data: opt.AcceptData = False,
     method: Annotated[
         str, typer.Option(metavar="lora|rslora|dora|bottleneck|none", help="What is trained beside the head.")
     ] = "lora",
@@ -164,6 +166,7 @@ def train(
     if sampling is not None and tasks == read:
         raise UsageError("--sampling is of a mix of several tasks; write it as: train 'mix(squad, mnli)'")
     chosen, settings = make_method(method, of_method), make_settings(given)
+    source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(
         base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, load=memory is None
     )
@@ -171,7 +174,7 @@ def train(
     from adapterxl import training
 
     arguments: dict[str, Any] = dict(
-        on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
+        on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
         train_languages=opt.names("--train-languages", train_languages), limit=limit,
         name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip

@@ -18,6 +18,7 @@ __all__ = [
     "Loaded",
     "LocalIndex",
     "OnBadRow",
+    "hub_or_folder",
     "load_user_task",
     "open_data",
 ]
@@ -44,3 +45,17 @@ def open_data(data: str | Path | None) -> DataSource:
             "Write one that names your files."
         )
     return LocalIndex.open(folder)
+
+
+def hub_or_folder(data: str | Path | None, lock: str | Path | None, accept: bool) -> str | Path | HubData | None:
+    """Return what `data`, a lock file and its acceptance name together: what flags and recipes give.
+
+    Raises:
+        UsageError: If the data is a folder, for which there is no lock.
+    """
+    if lock is None and not accept:
+        return data
+    if data is not None:
+        given = "--accept-data" if lock is None else f"--lock {lock}"
+        raise UsageError(f"{given}: is for data of the hub, found --data {data}, whose files are yours; leave one out.")
+    return HubData(lock=lock, accept=accept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import stat
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -15,15 +16,15 @@ from adapterxl.data.readers_tag import read_conllu, read_iob
 from adapterxl.data.rows import REQUIRED, BadRow, ExampleBuilder, Row, build_all
 from adapterxl.data.schema import INDEX_NAME, TABLE_READERS, Entry, Index
 from adapterxl.data.source import FileDigest, Loaded, OnBadRow, check_language, one_label_warning, pick_split
-from adapterxl.data.textfile import TextFile, read_text_file
+from adapterxl.data.textfile import TextFile, parse_json, read_text_file
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import DataError, TaskError, did_you_mean
 from adapterxl.tasks.base import Kind, Task
 
 # Kinds that each reader can serve; a table serves all, through its columns.
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
-    "csv": ("classify", "choice", "retrieve"),
-    "tsv": ("classify", "choice", "retrieve"),
+    "csv": ("classify", "tag", "choice", "retrieve"),
+    "tsv": ("classify", "tag", "choice", "retrieve"),
     "jsonl": ("classify", "tag", "span", "choice", "retrieve"),
     "iob": ("tag",),
     "conllu": ("tag",),
@@ -62,8 +63,24 @@ class LocalIndex:
         return f"data index {self.path}"
 
     def splits(self, task: Task) -> dict[str, tuple[str, ...]]:
-        """Return split -> languages of a task."""
-        return self._entry(task).splits
+        """Return split -> languages of a task. Where languages may be crossed, "de.de" of the index is "de"."""
+        found = self._entry(task).splits
+        return {split: tuple(_shortened(task, key) for key in keys) for split, keys in found.items()}
+
+    def labels(self, task: Task) -> tuple[str, ...]:
+        """Return the label set of a task that leaves it to the data.
+
+        Raises:
+            DataError: If the entry names no file of labels, or one that gives no set of labels.
+        """
+        entry = self._entry(task)
+        field = f"{self._at(task.name)}label_names"
+        if entry.label_names is None:
+            raise DataError(
+                f"{self.path}: {field}: missing; the labels of '{task.name}' are not part of the package. "
+                "Name the file that lists them."
+            )
+        return _label_names(self._file(entry.label_names, name="labels", field=field, use=f"task '{task.name}'"))
 
     def languages(self, task: Task, split: str) -> tuple[str, ...]:
         """Return the languages of one split of a task."""
@@ -77,7 +94,8 @@ class LocalIndex:
         files = self._read(task, entry, split, language)
         labels = self._labels(task, entry, split, language)
         rows = itertools.chain.from_iterable(_rows(entry, files, labels))
-        built = list(build_all(rows, ExampleBuilder(task, language), on_bad_row))
+        builder = ExampleBuilder(task, language, training=split == "train")
+        built = list(build_all(rows, builder, on_bad_row))
         examples = tuple(each for each in built if not isinstance(each, str))
         dropped = tuple(each for each in built if isinstance(each, str))
         if not examples:
@@ -93,28 +111,30 @@ class LocalIndex:
             warnings=one_label_warning(task, examples, files[0].shown),
         )
 
-    def content(self, name: str) -> str | None:
+    def content(self, task: Task) -> str | None:
         """Return the sha256 of all that a task's entry names (the entry and its files); None if it is not here.
 
         A missing file counts as absent: it is refused when it is used.
         """
+        name = task.entry or task.name
         if name not in self.entries:
             return None
         entry = self.entries[name]
         digest = hashlib.sha256(entry.model_dump_json().encode())
         names = {path for split, known in entry.splits.items() for lang in known for path in entry.files(split, lang)}
-        for relative in sorted(names | ({entry.labels_file} if entry.labels_file else set())):
+        for relative in sorted(names | {path for path in (entry.labels_file, entry.label_names) if path}):
             path = self.root / relative
             digest.update(relative.encode() + (hash_file(path) if path.is_file() else b"absent"))
         return digest.hexdigest()
 
     def _entry(self, task: Task) -> Entry:
-        if task.name not in self.entries:
+        name = task.entry or task.name
+        if name not in self.entries:
             raise TaskError(
-                f"{self.path}: no task '{task.name}', found: {', '.join(sorted(self.entries))}."
-                f"{did_you_mean(task.name, self.entries)}"
+                f"{self.path}: no task '{name}', found: {', '.join(sorted(self.entries))}."
+                f"{did_you_mean(name, self.entries)}"
             )
-        return self.entries[task.name]
+        return self.entries[name]
 
     def _check_fit(self, task: Task, entry: Entry) -> None:
         """Refuse an entry that cannot give rows of this kind before any file is read."""
@@ -128,7 +148,7 @@ class LocalIndex:
             )
         if entry.reader not in TABLE_READERS:
             return
-        needed = list(REQUIRED[task.kind])
+        needed = [task.question if role == "question" else role for role in REQUIRED[task.kind]]
         if task.hub:  # a shipped pair task stays a pair task, a choice with a question keeps it
             needed += [role for role in task.hub[0].columns if role not in ("id", "language", *needed)]
         for role in needed:
@@ -142,7 +162,8 @@ class LocalIndex:
         return f"{self.prefix}{name}." if self.prefix else ""
 
     def _read(self, task: Task, entry: Entry, split: str, language: str) -> list[TextFile]:
-        paths = entry.files(split, language)
+        crossed = f"{language}.{language}"
+        paths = entry.files(split, crossed if task.pairs and crossed in entry.splits[split] else language)
         # Ids of rows start with the shortest name that tells the files of this split apart.
         styles = ([Path(path).stem for path in paths], [Path(path).name for path in paths], paths)
         names = next((style for style in styles if len(set(style)) == len(paths)), paths)
@@ -178,6 +199,30 @@ class LocalIndex:
         if not stat.S_ISREG(mode):
             raise DataError(f"{place} is no regular file ({use}). Name a file.")
         return read_text_file(resolved, shown=str(path), relative=relative, name=name)
+
+
+def _shortened(task: Task, key: str) -> str:
+    question, context = task.spoken(key)
+    return question if question == context else key
+
+
+def _label_names(file: TextFile) -> tuple[str, ...]:
+    """Read {label: number} with numbers from 0 without gaps, or one label a line."""
+    if not file.text.lstrip().startswith("{"):
+        names = file.lines()
+    else:
+        try:
+            numbers = parse_json(file.text)
+        except ValueError as error:
+            raise DataError(f"{file.shown}:1: no JSON that can be read: {error}.") from error
+        names = sorted(numbers, key=lambda name: json.dumps(numbers[name]).zfill(9))
+        if [numbers[name] for name in names] != list(range(len(names))):
+            raise DataError(f"{file.shown}:1: expected the labels with the numbers 0 to {len(names) - 1}, each once.")
+    wrong = next((n for n, name in enumerate(names) if not name.strip() or name in names[:n]), None)
+    if wrong is not None or len(names) < 2:
+        found = f"{len(names)} label" if wrong is None else f"label {wrong} empty or again ({names[wrong]!r})"
+        raise DataError(f"{file.shown}: found {found}, expected two labels or more, each once.")
+    return tuple(names)
 
 
 @cache

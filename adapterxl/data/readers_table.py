@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from adapterxl.data.rows import BadRow, Row, shown
+from adapterxl.data.rows import BadRow, Row, shown, value_at
 from adapterxl.data.textfile import TextFile, parse_json
 from adapterxl.errors import DataError, did_you_mean
 
@@ -73,9 +73,10 @@ def _table(
             continue
         if not header and number == 1:
             _check_width(file, positions, width, separator)
-        values = {
+        values: dict[str, Any] = {
             role: fields[at] if isinstance(at, int) else [fields[n] for n in at] for role, at in positions.items()
         }
+        values |= {role: values[role].split() for role in ("words", "tags") if role in values}
         yield Row(where, f"{file.name}:{number}", values, names, file.shown)
     if number == 0:
         raise DataError(f"{file.shown}:1: found a header and no row, expected at least one row.")
@@ -152,15 +153,17 @@ def read_jsonl(file: TextFile, columns: Columns) -> Iterator[Row | BadRow]:
         if not isinstance(record, dict):
             yield BadRow(where, f"row: found {shown(record)}, expected a JSON object.")
             continue
-        missing = [key for key in names.values() if key not in record]
-        if missing:
-            hint = did_you_mean(missing[0], record)
-            yield BadRow(where, f"{missing[0]}: no such key, found: {', '.join(map(str, record))}.{hint}")
+        try:
+            values: dict[str, Any] = {
+                role: value_at(record, column) if isinstance(column, str)
+                else [value_at(record, each) for each in _texts(column)]
+                for role, column in columns.items()
+            }  # fmt: skip
+        except KeyError as error:
+            key, found = error.args
+            hint = did_you_mean(key, found)
+            yield BadRow(where, f"{key}: no such key, found: {', '.join(map(str, found)) or 'no object'}.{hint}")
             continue
-        values: dict[str, Any] = {
-            role: record[column] if isinstance(column, str) else [record[each] for each in _texts(column)]
-            for role, column in columns.items()
-        }
         if "is_impossible" in record:
             values["is_impossible"] = record["is_impossible"]
         yield Row(where, f"{file.name}:{number}", values, names, file.shown)

@@ -69,6 +69,29 @@ class FieldError(Exception):
         return f"{row.where}: {name}[{self.index}]: {self.problem}"
 
 
+def value_at(record: Mapping[str, Any], column: str) -> Any:
+    """Return a record's value by key, or by a path of keys ("choices.text"); a list gives the value of each entry.
+
+    Raises:
+        KeyError: With the key that is not there, and the keys that are (none where the value is no object).
+    """
+    if column in record:
+        return record[column]
+    key, dot, rest = column.partition(".")
+    if not dot or key not in record:
+        raise KeyError(key, tuple(record))
+    inside = record[key]
+    if isinstance(inside, list | tuple):
+        return [_inside(each, rest) for each in inside]
+    return _inside(inside, rest)
+
+
+def _inside(value: Any, column: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise KeyError(column, ())
+    return value_at(value, column)
+
+
 def shown(value: object) -> str:
     """Return a value for a message, cut to a length that fits one line."""
     text = repr(value)
@@ -99,7 +122,7 @@ def _checked_text(value: Any, role: str, *, may_be_blank: bool = False, index: i
             value.encode()
         except UnicodeEncodeError as error:
             raise FieldError(
-                role, f"invalid Unicode at character {error.start} (half of a surrogate pair).", index
+                role, f"found half of a surrogate pair at character {error.start}, expected whole Unicode text.", index
             ) from error
     return value
 
@@ -108,12 +131,13 @@ class LabelMap:
     """Label names, other spellings and positions -> label id.
 
     Names and aliases come before positions: with the labels ("1", "0") the text "1" is the label "1", id 0.
-    Positions (numbers, or digits as text) are taken for classify and choice only: tag sets
-    have no agreed order.
+    Positions (numbers, or digits as text) are taken for classify and choice only, as tag sets have no agreed
+    order, and not where labels are digits themselves: with choices called 1 to 3 a 0 is a mistake.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, by_name: bool = False) -> None:
         self.task = task
+        self.counted = not (by_name or task.kind == "tag" or any(label.isdigit() for label in task.labels))
         self.ids = {label: position for position, label in enumerate(task.labels)}
         for alias, label in task.label_aliases.items():
             if label not in self.ids:
@@ -128,10 +152,10 @@ class LabelMap:
         found = self.ids.get(value) if isinstance(value, str) else None
         if found is not None:
             return found
-        size = len(self.task.labels) if count is None else count
+        size = len(self.task.labels) or (count or 0)
         if type(value) is int and str(value) in self.ids:
             return self.ids[str(value)]
-        if self.task.kind != "tag":
+        if self.counted:
             position = value if type(value) is int else _digits(value)
             if position is not None and 0 <= position < size:
                 return position
@@ -139,11 +163,11 @@ class LabelMap:
 
     def _problem(self, value: Any, size: int, count: int | None) -> str:
         if value in (-1, "-1"):
-            return "found -1, which marks a row without a label; use a labelled split."
-        if count is not None:
+            return "found -1, which marks a row without a label; expected a labelled split."
+        if not self.task.labels:
             return f"found {shown(value)}, expected the number of a choice, 0 to {size - 1}."
         allowed = ", ".join(self.task.labels)
-        positions = "" if self.task.kind == "tag" else f" (or 0 to {size - 1})"
+        positions = f" (or 0 to {size - 1})" if self.counted else ""
         hint = did_you_mean(value, self.ids) if isinstance(value, str) else ""
         return f"found {shown(value)}, expected one of: {allowed}{positions}.{hint}"
 
@@ -155,11 +179,11 @@ def _digits(value: Any) -> int | None:
 
 
 class ExampleBuilder:
-    """Builds typed examples of one task and language from rows."""
+    """Builds typed examples of one task and language from rows; `training`: each must have something to learn."""
 
-    def __init__(self, task: Task, language: str) -> None:
-        self.task, self.language = task, language
-        self.labels = LabelMap(task)
+    def __init__(self, task: Task, language: str, *, training: bool = False, by_name: bool = False) -> None:
+        self.task, self.language, self.training = task, language, training
+        self.labels = LabelMap(task, by_name=by_name)
         self._build: Callable[[Row], Example] = getattr(self, f"_{task.kind}")
 
     def __call__(self, row: Row) -> Example:
@@ -188,10 +212,17 @@ class ExampleBuilder:
 
     def _span(self, row: Row) -> SpanExample:
         values = row.values
-        context, question = text_of(values, "context"), text_of(values, "question")
-        answers = _answers(values, context)
-        if not answers and values.get("is_impossible") is not True:
+        context, question = text_of(values, "context"), text_of(values, self.task.question)
+        find = _place if self.task.answers_as_text else _checked_place
+        answers = tuple(
+            (_checked_text(text, f"answers[{n}].text"), find(n, text, start, context))
+            for n, (text, start) in enumerate(_answers(values))
+        )
+        if not answers and not (values.get("is_impossible") is True or self.task.no_answer):
             raise FieldError("answers", "found none, expected at least one (or is_impossible: true).")
+        if self.training and any(start < 0 for _, start in answers):
+            found = shown(next(text for text, start in answers if start < 0))
+            raise FieldError("answers", f"found {found}, which does not stand in the context: nothing to learn from.")
         return SpanExample(_id(row), self.language, context, question, answers)
 
     def _choice(self, row: Row) -> ChoiceExample:
@@ -199,8 +230,9 @@ class ExampleBuilder:
         context = text_of(values, "context") if "context" in values else ""
         question = text_of(values, "question") if "question" in values else ""
         raw = _list(values, "choices")
-        if len(raw) < 2:
-            raise FieldError("choices", f"found {len(raw)}, expected two or more.")
+        expected = len(self.task.labels)
+        if len(raw) < 2 or (expected and len(raw) != expected):
+            raise FieldError("choices", f"found {len(raw)}, expected {expected or 'two or more'}.")
         choices = tuple(_checked_text(text, f"choices[{n}]") for n, text in enumerate(raw))
         label = self.labels.id_of(values.get("label"), "label", count=len(choices))
         return ChoiceExample(_id(row), self.language, context, question, choices, label)
@@ -238,27 +270,33 @@ def _list(values: Mapping[str, Any], role: str) -> Sequence[Any]:
     return value
 
 
-def _answers(values: Mapping[str, Any], context: str) -> tuple[tuple[str, int], ...]:
-    """Take [{text, answer_start}, ...] or {text: [...], answer_start: [...]}; check every offset."""
+def _answers(values: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Take [{text, answer_start}, ...] or {text: [...], answer_start: [...]}."""
     raw = values.get("answers")
     if isinstance(raw, Mapping):
         texts, starts = _list(raw, "text"), _list(raw, "answer_start")
         if len(texts) != len(starts):
             raise FieldError("answers", f"found {len(texts)} texts and {len(starts)} starts, expected as many.")
-        pairs: list[tuple[Any, Any]] = list(zip(texts, starts, strict=True))
-    elif isinstance(raw, list | tuple):
-        pairs = []
-        for n, answer in enumerate(raw):
-            if not isinstance(answer, Mapping) or not {"text", "answer_start"} <= set(answer):
-                raise FieldError(f"answers[{n}]", f"found {shown(answer)}, expected text and answer_start.")
-            pairs.append((answer["text"], answer["answer_start"]))
-    else:
+        return list(zip(texts, starts, strict=True))
+    if not isinstance(raw, list | tuple):
         raise FieldError("answers", f"found {shown(raw)}, expected a list of text and answer_start.")
-    return tuple(_answer(n, text, start, context) for n, (text, start) in enumerate(pairs))
+    for n, answer in enumerate(raw):
+        if not isinstance(answer, Mapping) or not {"text", "answer_start"} <= set(answer):
+            raise FieldError(f"answers[{n}]", f"found {shown(answer)}, expected text and answer_start.")
+    return [(answer["text"], answer["answer_start"]) for answer in raw]
 
 
-def _answer(n: int, text: Any, start: Any, context: str) -> tuple[str, int]:
-    text = _checked_text(text, f"answers[{n}].text")
+def _place(n: int, text: str, start: Any, context: str) -> int:
+    """Return where an answer stands: as said, or else first; -1 where it is said, or found, to stand nowhere.
+
+    What is said to stand nowhere is not looked for: "no" is found in "not".
+    """
+    if type(start) is int and (start < 0 or context.startswith(text, start)):
+        return max(start, -1)
+    return context.find(text)
+
+
+def _checked_place(n: int, text: str, start: Any, context: str) -> int:
     name = f"answers[{n}].answer_start"
     if type(start) is not int:
         raise FieldError(name, f"found {shown(start)}, expected a whole number.")
@@ -267,7 +305,7 @@ def _answer(n: int, text: Any, start: Any, context: str) -> tuple[str, int]:
         first = context.find(text)
         hint = f"it stands at {first}" if first >= 0 else "it does not stand in the context"
         raise FieldError(name, f"found {there} at character {start}, expected {shown(text)}; {hint}. Count characters.")
-    return text, start
+    return start
 
 
 def build_all(rows: Iterable[Row | BadRow], builder: ExampleBuilder, on_bad_row: OnBadRow) -> Iterator[Example | str]:

@@ -60,6 +60,7 @@ class Entry(_Strict):
         header: csv and tsv: whether the first row names the columns (default: yes unless columns are numbers).
         columns: Role -> column name, or number counted from 0; `choices` takes a list, or in jsonl the name of one.
         labels_file: One label a line, where the rows have none.
+        label_names: The label set, for tasks that leave it to the data: JSON {label: number}, or one label a line.
         column: conllu: which tags.
         extra: Further keys of squad files that are known and not read here.
         pivot: Language -> language of the pivot question.
@@ -74,6 +75,7 @@ class Entry(_Strict):
         default_factory=dict
     )
     labels_file: RelativePath | None = None
+    label_names: RelativePath | None = None
     column: Literal["upos", "xpos"] | None = None
     extra: list[str] = Field(default_factory=list)
     pivot: dict[str, str] = Field(default_factory=dict)

@@ -51,7 +51,9 @@ class _UserTask(Entry):
     def _labels_fit(self) -> _UserTask:
         if self.kind in ("classify", "tag") and not self.labels:
             raise ValueError(f"labels: missing; kind {self.kind} needs the list of labels")
-        if self.kind not in ("classify", "tag") and self.labels:
+        if self.label_names is not None:
+            raise ValueError("label_names: is for tasks of the package; list the labels here: labels")
+        if self.kind in ("span", "retrieve") and self.labels:
             raise ValueError(f"labels: found {len(self.labels)}, but kind {self.kind} has none; leave them out")
         if self.no_answer and self.kind != "span":
             raise ValueError(f"no_answer: is for kind span, found kind {self.kind}; leave it out")

@@ -42,7 +42,8 @@ class HeadSet:
     def __init__(
         self, task: Task, examples: Sequence[Any], split: str, language: str, on: Backbone, reader: Reader, owner: int
     ) -> None:
-        self.task, self.examples, self.split, self.language = task, examples, split, language
+        self.task, self.examples, self.split = task, examples, split
+        self.language, self.context = task.spoken(language)
         self.prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
         self.requests = [Request(self.prepared.items, reader, owner)]
 
@@ -53,6 +54,7 @@ class HeadSet:
         records = [
             Record(
                 language=self.language,
+                context_language=self.context,
                 split=self.split,
                 metric=name,
                 value=get_metric(name).compute(predictions, golds, self.language),
@@ -61,8 +63,9 @@ class HeadSet:
             )
             for position, name in enumerate(task.metrics)
         ]
+        spoken = {"language": self.language} | ({"context_language": self.context} if self.context else {})
         rows = [
-            {"language": self.language, "id": example.id, "prediction": prediction, "gold": gold}
+            {**spoken, "id": example.id, "prediction": prediction, "gold": gold}
             for example, prediction, gold in zip(examples, predictions, golds, strict=True)
         ]
         return records, rows

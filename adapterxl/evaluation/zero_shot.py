@@ -128,6 +128,8 @@ def evaluate(
         say(f"{language}: {warning}" for warning in loaded.warnings)
         if loaded.dropped:
             options[f"dropped_rows.{language}"] = len(loaded.dropped)
+        if language in task.context_languages:
+            options[f"context_language.{language}"] = task.context_languages[language]
         given = (task, loaded.examples[:limit], split, language, on, reader, number)
         return RetrievalSet(*given, center) if task.kind == "retrieve" else HeadSet(*given)
 
@@ -250,10 +252,11 @@ def choose_split(task: Task, source: DataSource, split: str | None) -> str:
 def choose_languages(
     task: Task, source: DataSource, split: str, languages: str | Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Languages to score and languages that a whole result would have."""
+    """Languages to score and languages that a whole result would have. "all" is without crossed languages."""
     there = source.languages(task, split)
     if languages == "all":
-        return list(there), list(dict.fromkeys((*task.languages, *there)))
+        own = [key for key in there if len(set(task.spoken(key)) - {None}) == 1]
+        return own, list(dict.fromkeys((*task.languages, *own)))
     wanted = languages.split(",") if isinstance(languages, str) else list(languages)
     wanted = list(dict.fromkeys(language.strip() for language in wanted))
     for language in wanted:
@@ -262,7 +265,7 @@ def choose_languages(
                 f"No language '{language}' for {task.name} {split} in {source.describe}."
                 f"{did_you_mean(language, there)} Languages there: {', '.join(there)}."
             )
-    return wanted, wanted
+    return wanted, list(dict.fromkeys(task.spoken(language)[0] for language in wanted))
 
 
 def peak_memory(device: torch.device) -> int:

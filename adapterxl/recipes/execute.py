@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapterxl.data import hub_or_folder
 from adapterxl.recipes.method import make_method, make_settings
 from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe
 from adapterxl.recipes.steps import Step, unroll
@@ -31,9 +32,10 @@ class RecipeRun:
         UsageError: If a setting, a method or a step of the recipe does not fit.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, recipe: Recipe, out: Path, *, overwrite: bool = False, accept_data: bool = False) -> None:
         self.recipe = recipe
         self.out = out
+        self.data = hub_or_folder(recipe.data, recipe.lock, accept_data)
         self.overwrite = overwrite
         self.steps = unroll(recipe, out)
         for step in self.steps:  # all of them before the first one starts
@@ -124,7 +126,7 @@ class RecipeRun:
             method=make_method(spec.method, spec.method_options()),
             settings=make_settings(step.request["settings"] | {"seed": step.seed}),
             engine=spec.engine,
-            data=self.recipe.data,
+            data=self.data,
             train_from=spec.train_from,
             train_languages=spec.train_languages,
             limit=spec.limit,
@@ -153,7 +155,7 @@ class RecipeRun:
             task=spec.task,
             languages=spec.languages,
             split=spec.split,
-            data=self.recipe.data,
+            data=self.data,
             engine=spec.engine,
             limit=spec.limit,
             layer=spec.layer,

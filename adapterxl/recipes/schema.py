@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import CompositionError, UsageError, did_you_mean
@@ -77,6 +77,7 @@ class Recipe(_Strict):
 
     base: str | None = None
     data: str | None = None
+    lock: str | None = None
     dtype: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bits: Literal[8, 4] | None = None
@@ -95,6 +96,13 @@ class Recipe(_Strict):
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"a seed stands twice in {list(seeds)}")
         return seeds
+
+    @field_validator("lock")
+    @classmethod
+    def _lock_is_for_the_hub(cls, lock: str | None, known: ValidationInfo) -> str | None:
+        if lock is not None and known.data.get("data") is not None:
+            raise ValueError("is for data of the hub, but the recipe names a folder: data; leave one out")
+        return lock
 
     @field_validator("report")
     @classmethod

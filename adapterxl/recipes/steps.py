@@ -133,12 +133,14 @@ def _content(recipe: Recipe, task: str) -> str | None:
         if not Path(task).is_file():
             return None
         found, source = load_user_task(task)
-        return source.content(found.name) if isinstance(source, LocalIndex) else None
+        return source.content(found) if isinstance(source, LocalIndex) else None
     if recipe.data is None and task in SOURCES:
         return f"miniature {VERSION}"
     if recipe.data is None or not (Path(recipe.data) / INDEX_NAME).is_file():
         return None  # the hub; or nothing there, which is refused when it is used
-    return LocalIndex.open(recipe.data).content(task)
+    index, asked = LocalIndex.open(recipe.data), get_task(task)
+    digests = [index.content(each) for each in (asked, *map(get_task, asked.parts))]
+    return digests[0] if not asked.parts else " ".join(digest or "absent" for digest in digests)
 
 
 def _train_step(

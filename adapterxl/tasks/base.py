@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["classify", "tag", "span", "choice", "retrieve"]
 KINDS: tuple[Kind, ...] = ("classify", "tag", "span", "choice", "retrieve")
@@ -16,12 +16,16 @@ class HubSource:
 
     Attributes:
         id: Dataset id, or a local folder in the layout of a hub repository.
-        config: Configuration name; ``{language}`` is replaced.
-        splits: Our split name (train, dev, test) -> the repository's.
+        config: Configuration name; ``{language}``, ``{config}`` (as `configs` has it) and, for tasks in pairs of
+            languages, ``{context}`` are replaced.
+        splits: Our split name (train, dev, test) -> the repository's; ``a+b`` is one after the other.
         columns: Role -> column, with the roles of the data index (text, text_pair, label,
-            words, tags, context, question, answers, choices, id, english).
-        configs: Language -> configuration where `config` cannot be written as a template.
+            words, tags, context, question, answers, choices, id, english); ``choices.text`` is a key inside a column.
+        configs: Language -> what the repository calls it, where that is not its code; only these are there then.
         revision: Commit or branch of the repository.
+        folder: Folder of a configuration, for repositories that name none (converted branches); as `config`.
+        leave_out: Role -> values of rows that the publisher marks as none of the task's (SNLI: label -1).
+        by_name: Labels are taken by name only: the order of its label numbers is not verified.
     """
 
     id: str
@@ -30,6 +34,9 @@ class HubSource:
     columns: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     configs: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
+    folder: str | None = None
+    leave_out: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,21 @@ class Task:
             sentence -> its translation).
         summary: One line for `adapterxl list tasks`.
         source: Paper or specification.
-        labels: Label or tag set; the position is the label id in the hub dataset.
+        labels: Label or tag set; the position is the label id in the hub dataset. choice: what a row calls its
+            choices ("A", "B", ...) where it does not count them from 0.
+        labels_in_data: The label set is not in here; the index entry names its file.
         languages: Languages of the published benchmark, source language first. May be empty for a user's own task.
         metrics: Names of metrics; the first is the primary one.
         train_from: The task whose English training data is used when this one has none.
+        parts: Tasks whose rows, put together, are this task's: one head, drawn in proportion to their sizes.
         label_aliases: Other spellings found in files -> label.
         no_answer: span: questions may have no answer in their context, so "" is a possible prediction.
+        answers_as_text: span: an answer's start may be missing or wrong: its first place in the context is taken.
+            Answers that stand nowhere in it (start -1) are scored, and refused in training.
+        question: span: the column that is asked, or its translation into the language of the context.
+        context_languages: span: language of the question -> of the context, where they are not the same.
+        pairs: span: languages may be crossed; "de.en" is German context with English questions.
+        entry: Name in a data index, where another task's files hold this one's rows too.
         max_length: Tokens per row, with the special ones.
         eval_split: The split that `evaluate` reads unless told otherwise (the index may hold only the other one).
         licence: Short licence note.
@@ -60,13 +76,28 @@ class Task:
     summary: str
     source: str = ""
     labels: tuple[str, ...] = ()
+    labels_in_data: bool = False
     languages: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     train_from: str | None = None
+    parts: tuple[str, ...] = ()
     label_aliases: Mapping[str, str] = field(default_factory=dict)
     no_answer: bool = False
+    answers_as_text: bool = False
+    question: Literal["question", "question_pivot"] = "question"
+    context_languages: Mapping[str, str] = field(default_factory=dict)
+    pairs: bool = False
+    entry: str = ""
     max_length: int = 256
     eval_split: Literal["dev", "test"] = "test"
     source_language: str = "en"
     licence: str = ""
     hub: tuple[HubSource, ...] = ()
+
+    def spoken(self, key: str) -> tuple[str, str | None]:
+        """Return the language of the question and of the context of a language key ("de.en": en, de); (key, None)
+        where there is no pair to tell apart."""
+        context, dot, question = key.partition(".")
+        if not self.pairs:
+            return key, None
+        return question if dot else key, context

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from .base import HubSource, Task
 
+_SPLITS = {"train": "train", "dev": "validation"}
+_COLUMNS: dict[str, str | tuple[str, ...]] = {
+    "id": "id",
+    "context": "context",
+    "question": "question",
+    "choices": ("answer0", "answer1", "answer2", "answer3"),
+    "label": "label",
+}
+
 TASK = Task(
     name="cosmosqa",
     kind="choice",
@@ -19,16 +28,10 @@ TASK = Task(
     eval_split="dev",
     licence="CC-BY-4.0",
     hub=(
+        HubSource(id="allenai/cosmos_qa", splits=_SPLITS, columns=_COLUMNS),
+        # Where the repository still holds a script: the copy that the hub converted.
         HubSource(
-            id="allenai/cosmos_qa",
-            splits={"train": "train", "dev": "validation"},
-            columns={
-                "id": "id",
-                "context": "context",
-                "question": "question",
-                "choices": ("answer0", "answer1", "answer2", "answer3"),
-                "label": "label",
-            },
+            id="allenai/cosmos_qa", folder="default", revision="refs/convert/parquet", splits=_SPLITS, columns=_COLUMNS
         ),
     ),
 )

@@ -18,6 +18,7 @@ TASK = Task(
     labels=("different", "paraphrase"),  # 0 and 1 in the files
     languages=("en", "de", "es", "fr", "ja", "ko", "zh"),
     metrics=("accuracy",),
+    train_from="paws",
     max_length=256,  # as in jiant
     licence="free for any purpose, with credit to Google",
     hub=(

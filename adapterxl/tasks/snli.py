@@ -1,8 +1,7 @@
 """SNLI: three-way entailment on image captions, English.
 
 Source: Bowman et al. 2015, https://aclanthology.org/D15-1075
-Pairs on which the annotators did not agree have label -1 on the hub; read it with `--on-bad-row drop`,
-which counts and reports them.
+Pairs on which the annotators did not agree have label -1 on the hub: left out, counted and reported.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ TASK = Task(
             id="stanfordnlp/snli",
             splits={"train": "train", "dev": "validation", "test": "test"},
             columns={"text": "premise", "text_pair": "hypothesis", "label": "label"},
+            leave_out={"label": (-1,)},
         ),
     ),
 )

@@ -26,6 +26,7 @@ TASK = Task(
     hub=(
         HubSource(
             id="google/xtreme",
+            config="{config}",
             configs={language: f"tatoeba.{code}" for language, code in ISO3.items()},
             splits={"test": "validation"},
             columns={"text": "source_sentence", "english": "target_sentence"},

@@ -33,6 +33,7 @@ TASK = Task(
     hub=(
         HubSource(
             id="google/xtreme",
+            config="{config}",
             configs={language: f"udpos.{NAMES[language]}" for language in _LANGUAGES},
             splits={"train": "train", "dev": "validation", "test": "test"},
             columns={"words": "tokens", "tags": "pos_tags"},

@@ -242,7 +242,7 @@ def _task_rows(
     progress: bool,
 ) -> TaskRows:
     """The training and dev rows of a task."""
-    trained_from, source = _training_task(task, source, train_from, data)
+    trained_from, source = _training_task(task, source, train_from, data, train_languages)
     splits = source.splits(trained_from)
     languages = list(dict.fromkeys(train_languages or [trained_from.source_language]))
     for language in languages:
@@ -283,9 +283,12 @@ def _task_rows(
     return TaskRows(task, trained_from, prepared, tuple(dev), origin, digests, dropped, notes)
 
 
-def _training_task(task: Task, source: DataSource, train_from: str | None, data: DataLike) -> tuple[Task, DataSource]:
-    """The task whose training rows are used, and where they are: the one named, the task itself, or the one it
-    borrows from. A user's own task has its files beside it; another task's are in the data folder or on the hub."""
+def _training_task(
+    task: Task, source: DataSource, train_from: str | None, data: DataLike, languages: Sequence[str] | None
+) -> tuple[Task, DataSource]:
+    """The task whose training rows are used, and where they are: the one named, the task itself, or, where it has
+    none in these languages, the one it borrows from. A user's own task has its files beside it; another task's are
+    in the data folder or on the hub."""
     if train_from is not None:
         other = get_task(train_from)
         if other.kind != task.kind or (other.labels != task.labels and task.kind in ("classify", "tag")):
@@ -300,9 +303,12 @@ def _training_task(task: Task, source: DataSource, train_from: str | None, data:
     for candidate in candidates:
         try:
             where = source if candidate is task else resolve_task(candidate, data)[1]
-            if "train" in where.splits(candidate):
+            rows = where.splits(candidate).get("train", ())
+            wanted = languages or [candidate.source_language]
+            if rows and (candidate is candidates[-1] or set(rows).intersection(wanted)):
                 return candidate, where
-            reasons.append(f"{candidate.name} has no train split")
+            of = f" in {', '.join(wanted)}, only in {', '.join(rows)}" if rows else ""
+            reasons.append(f"{candidate.name} has no train split{of}")
         except TaskError as error:
             reasons.append(str(error).rstrip("."))
     raise TaskError(

@@ -33,6 +33,13 @@ WRONG = {
     "an unknown site": ([*TRAIN, "--sites", "query,kee"], 1, "Did you mean 'key'?"),
     "an unknown variant": ([*TRAIN, "--method", "bottleneck", "--variant", "seq"], 1, "Did you mean 'seq_bn'?"),
     "a negative rate": ([*TRAIN, "--lr", "-1"], 1, "lr"),
+    "a lock of own files": (
+        [*TRAIN, "--data", "d", "--lock", "l"], 1, "--lock l: is for data of the hub, found --data d"
+    ),
+    "own files accepted": (
+        ["evaluate", "none", "--task", "udpos", "--data", "d", "--accept-data"], 1, "--accept-data: is for data of"
+    ),
+    "a recipe that is not there, accepted": (["run", "absent.yaml", "--accept-data"], 1, "absent.yaml"),
     "unknown list": (["list", "task"], 1, "Did you mean 'tasks'?"),
     "an empty language": (["evaluate", "none", "--task", "udpos", "--languages", "de,,fr"], 1, "--languages"),
     "verify against what": (["verify", "x", "--against", "torch"], 1, "'torch' is not one of peft, adapters"),

@@ -8,11 +8,31 @@ from typing import Any
 
 import pytest
 import yaml
+from repositories import write_repository
 
-from adapterxl.data import Loaded, LocalIndex
+from adapterxl.data import HubData, Loaded, LocalIndex
 from adapterxl.tasks import get_task
 
 Load = Callable[..., Loaded]
+Repository = Callable[..., str]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Write one split of one configuration as a folder in hub layout; return the folder's name as an id."""
+
+    def write(config: str | None, split: str, columns: dict[str, list[Any]], features: dict[str, Any]) -> str:
+        name = config or "default"
+        root = tmp_path / f"repo-{name}-{split}-{len(list(tmp_path.iterdir()))}"
+        return write_repository(root, {(name, split): (columns, features)})
+
+    return write
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> HubData:
+    folder = tmp_path_factory.mktemp("cache")
+    return HubData(cache_dir=str(folder), lock=folder / "lock.json")
 
 
 @pytest.fixture

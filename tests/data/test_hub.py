@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, List, Value
+from repositories import at
 
-from adapterxl.data import HubData
 from adapterxl.data.examples import ChoiceExample, ClassifyExample, PairExample, SpanExample, TagExample
 from adapterxl.errors import DataError, TaskError
-from adapterxl.tasks import HubSource, Task, get_task
+from adapterxl.tasks import HubSource, get_task
 
 TEXT = Value("string")
 ANSWERS = {"answer_start": List(Value("int32")), "text": List(TEXT)}
-
-
-@pytest.fixture
-def repository(tmp_path: Path):
-    """Write one split of one configuration as a folder in hub layout; return the folder's name as an id."""
-
-    def write(config: str | None, split: str, columns: dict[str, list[Any]], features: dict[str, Any]) -> str:
-        name = config or "default"
-        root = tmp_path / f"repo-{name}-{split}-{len(list(tmp_path.iterdir()))}"
-        (root / name).mkdir(parents=True)
-        file = f"{name}/{split}-00000-of-00001.parquet"
-        Dataset.from_dict(columns, features=Features(features)).to_parquet(root / file)
-        (root / "README.md").write_text(
-            f"---\nconfigs:\n- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {file}\n---\n"
-        )
-        return str(root)
-
-    return write
-
-
-@pytest.fixture
-def hub(tmp_path_factory: pytest.TempPathFactory) -> HubData:
-    return HubData(cache_dir=str(tmp_path_factory.mktemp("cache")))
-
-
-def at(task: Task, folder: str, position: int = 0) -> Task:
-    """Return the task with one of its hub sources moved to a local folder."""
-    return replace(task, hub=(replace(task.hub[position], id=folder),))
 
 
 def mnli_columns(labels: list[Any]) -> dict[str, list[Any]]:

@@ -49,6 +49,7 @@ UNRUN = {
     "many-tasks.md": {"sh": 1},  # launchers of several processes
     "miniature.md": {"sh": 1},  # minutes
     "sharing.md": {"sh": 1},  # the hub
+    "tasks.md": {"sh": 1},  # the hub
 }
 _FENCE = re.compile(r"^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^`([\w./-]+)`:\n\Z", re.MULTILINE)

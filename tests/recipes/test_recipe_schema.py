@@ -44,6 +44,7 @@ CHANGED = {
     "seed in settings": ("{epochs: 1}", "{seed: 1}", "field 'seeds'"),
     "unknown variable": ("${here}/mini", "${hear}/mini", "Did you mean 'here'?"),
     "a name that is a path": ("  nli:", "  ../nli:", "modules.../nli"),
+    "a lock of own files": ("data: ../data", "data: ../data\nlock: ./lock.json", "lock: "),
     "a name that is taken": ("  nli:", "  none:", "modules.none"),
     "a report elsewhere": ("report: report.html", "report: ../report.html", "report"),
     "a limit of nothing": ("limit: 100", "limit: 0", "modules.nli.limit"),

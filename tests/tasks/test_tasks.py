@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 
 from adapterxl.errors import TaskError
+from adapterxl.evaluation.metrics import get_metric
 from adapterxl.tasks import KINDS, Task, all_tasks, get_task
 
 NAMES = [
-    "codah", "copa", "cosmosqa", "mnli", "panx", "pawsx", "snli", "squad", "tatoeba", "tydiqa", "udpos", "xcopa",
-    "xnli", "xquad",
+    "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "ccg", "codah", "commonsenseqa", "conjnli", "copa",
+    "cosmosqa", "hellaswag", "mlqa", "mnli", "nusax", "panx", "paws", "pawsx", "piqa", "qqp", "siqa", "snli", "squad",
+    "squad_v2", "sst2", "tatoeba", "tydiqa", "udpos", "xcopa", "xnli", "xquad",
 ]  # fmt: skip
+INTERMEDIATE = {  # the nine of Phang et al. 2020
+    "anli_plus", "mnli", "qqp", "squad_v2", "squad", "hellaswag", "ccg", "cosmosqa", "commonsenseqa",
+}  # fmt: skip
 
 
 def test_every_task_file_is_found_and_sorted():
@@ -31,11 +36,15 @@ def test_changing_the_returned_table_changes_nothing_for_others():
 @pytest.mark.parametrize("task", all_tasks().values(), ids=lambda task: task.name)
 def test_facts_of_a_task_agree_with_each_other(task: Task):
     assert task.kind in KINDS
-    assert task.metrics and task.summary and task.source
-    assert bool(task.labels) == (task.kind in ("classify", "tag"))
+    assert task.metrics and task.summary and task.source and task.licence
+    assert all(task.kind in get_metric(name).kinds for name in task.metrics)
+    assert (bool(task.labels) or task.labels_in_data) == (task.kind in ("classify", "tag")) or task.kind == "choice"
+    assert not (task.labels and task.labels_in_data)
     assert len(set(task.labels)) == len(task.labels)
     assert len(set(task.languages)) == len(task.languages) > 0
     assert task.source_language not in task.languages[1:], "the source language comes first"
+    assert set(task.context_languages) <= set(task.languages)
+    assert all(get_task(part).labels == task.labels and get_task(part).kind == task.kind for part in task.parts)
     assert task.train_from is None or task.train_from in NAMES
     assert set(task.label_aliases.values()) <= set(task.labels)
     if task.name.startswith("mini_"):
@@ -46,11 +55,25 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
         assert set(source.splits) <= {"train", "dev", "test"}
         assert source.splits and source.columns
         assert not source.configs or set(task.languages) <= set(source.configs)
+        assert not source.configs or "{config}" in f"{source.config} {source.folder}"
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("xnli", 15), ("pawsx", 7), ("panx", 40), ("udpos", 33), ("tydiqa", 9), ("xcopa", 11), ("tatoeba", 36)],
+    [
+        ("xnli", 15),
+        ("pawsx", 7),
+        ("panx", 40),
+        ("udpos", 33),
+        ("tydiqa", 9),
+        ("xcopa", 11),
+        ("tatoeba", 36),
+        ("mlqa", 7),
+        ("xquad", 12),
+        ("afriqa", 10),
+        ("nusax", 12),
+        ("afrisenti", 14),
+    ],
 )
 def test_languages_are_those_of_the_benchmark(name: str, count: int):
     assert len(get_task(name).languages) == count
@@ -61,7 +84,27 @@ def test_tasks_without_own_training_data_name_their_source():
         "xnli": "mnli",
         "xquad": "squad",
         "xcopa": "copa",
+        "mlqa": "squad",
+        "afriqa": "squad",
+        "afriqa_pivot": "squad",
+        "afrisenti": "nusax",
+        "pawsx": "paws",
     }
-    for name, source in {"xnli": "mnli", "xcopa": "copa", "xquad": "squad"}.items():
-        assert get_task(name).labels == get_task(source).labels
-        assert get_task(name).kind == get_task(source).kind
+    for task in all_tasks().values():
+        if task.train_from:
+            source = get_task(task.train_from)
+            assert (source.labels, source.kind) == (task.labels, task.kind)
+            assert task.source_language in source.languages
+
+
+def test_the_nine_intermediate_tasks_and_what_is_in_anli_plus():
+    assert set(NAMES) >= INTERMEDIATE and all(get_task(name).languages == ("en",) for name in INTERMEDIATE)
+    assert get_task("anli_plus").parts == ("snli", "mnli", "anli")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "spoken"),
+    [("mlqa", "de", ("de", "de")), ("mlqa", "de.en", ("en", "de")), ("xquad", "de", ("de", None))],
+)
+def test_a_language_key_names_the_question_and_the_context(name: str, key: str, spoken: tuple[str, str | None]):
+    assert get_task(name).spoken(key) == spoken
