@@ -198,7 +198,9 @@ def measure(on: Backbone, lengths: Sequence[int], size: int, until: float, folde
             if not result["top_third"] and result["train"]:
                 runner = runners[results.index(result)]
                 squares = sum(length * length for length in lengths_of)
-                flops = step_flops(on, runner.part, runner.head, tokens, squares, len(lengths_of))
+                count_of = len(lengths_of)
+                rows_of = count_of if runner.engine_name == "packed" else None  # its last layer computes less
+                flops = step_flops(on, runner.part, runner.head, tokens, squares, count_of, rows_of)
                 result["train"][-1]["flops"] = flops
         number += 1
     return results
