@@ -49,7 +49,7 @@ class HeadSet:
 
     def score(self) -> Found:
         task, examples = self.task, self.examples
-        predictions = join(self.prepared, self.requests[0].results, task.labels, 0.0 if task.no_answer else None)
+        predictions = join(self.prepared, self.requests[0].results, task.labels, task.no_answer)
         golds = gold_answers(examples, task.labels)
         records = [
             Record(

@@ -18,6 +18,7 @@ from ..data.prepare import Item, Prepared
 from ..engines import Engine
 from ..modules import Head
 from ..modules.attention_record import AttentionRecord
+from .metrics.base import Answer
 from .spans import SpanWindow, decode_span
 
 MAX_ANSWER = 30  # tokens of an answer, as BERT's run_squad
@@ -152,19 +153,19 @@ def predict(
     *,
     on: Backbone,
     tokens_per_batch: int = 8192,
-    no_answer_threshold: float | None = None,
+    no_answer: bool = False,
 ) -> list[Any]:
     """One prediction per example: a label, a list of tags (None where a word has no sub-word), an answer text,
     or the index of a choice as text.
 
     Args:
         tokens_per_batch: Most tokens per forward; rows are taken in order of length.
-        no_answer_threshold: span: answer "" when the first token's score is above the best span's by more than
-            this; None: always answer.
+        no_answer: span: give an `Answer`, the text with the first token's score minus its own; metrics withhold it
+            above 0, or above the threshold that serves them best.
     """
     request = Request(prepared.items, head_reader(engine, head))
     answer([request], on, tokens_per_batch=tokens_per_batch)
-    return join(prepared, request.results, labels, no_answer_threshold)
+    return join(prepared, request.results, labels, no_answer)
 
 
 def gold_answers(examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
@@ -199,9 +200,7 @@ def _split(kind: str, scores: Tensor, batch: Batch) -> list[Any]:
     return [values[start : start + item.tokens] for start, item in zip(starts, batch.items, strict=True)]
 
 
-def join(
-    prepared: Prepared, found: Sequence[Any], labels: Sequence[str], no_answer_threshold: float | None
-) -> list[Any]:
+def join(prepared: Prepared, found: Sequence[Any], labels: Sequence[str], no_answer: bool) -> list[Any]:
     """Predictions from the results of all items: the windows of each example are put together."""
     by_example: list[list[tuple[Item, Any]]] = [[] for _ in prepared.examples]
     for item, result in zip(prepared.items, found, strict=True):
@@ -220,10 +219,9 @@ def join(
                 for item, scores in windows
                 if item.offsets is not None
             ]
-            answer = decode_span(
-                example.context, spans, max_answer_length=MAX_ANSWER, no_answer_threshold=no_answer_threshold
-            )
-            predictions.append(answer.text)
+            answer = decode_span(example.context, spans, max_answer_length=MAX_ANSWER)
+            belief = answer.no_answer_score - answer.score
+            predictions.append(Answer(answer.text, belief) if no_answer else answer.text)
         elif isinstance(example, ClassifyExample):
             predictions.append(labels[windows[0][1]])
         else:

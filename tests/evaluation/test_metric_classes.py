@@ -43,7 +43,7 @@ def test_qqp_is_the_mean_of_accuracy_and_the_f1_of_duplicate():
     sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is a development dependency")
     draw = random.Random(1)
     for _ in range(60):
-        predictions, golds = random_case(draw, ("not_duplicate", "duplicate"))
+        predictions, golds = random_case(draw, ("different", "duplicate"))
         accuracy = sum(a == b for a, b in zip(predictions, golds, strict=True)) / len(golds)
         f1 = f1_of("duplicate", predictions, golds)
         assert qqp(predictions, golds) == pytest.approx((accuracy + f1) / 2, abs=1e-12)
@@ -54,11 +54,11 @@ def test_qqp_is_the_mean_of_accuracy_and_the_f1_of_duplicate():
 
 
 def test_qqp_without_a_duplicate_has_half_its_score():
-    assert qqp(["not_duplicate"] * 4, ["not_duplicate"] * 4) == 0.5
+    assert qqp(["different"] * 4, ["different"] * 4) == 0.5
 
 
 def test_labels_of_another_form_are_refused():
-    with pytest.raises(DataError, match="qqp: the gold of row 1 .* is '1'; expected not_duplicate or duplicate"):
+    with pytest.raises(DataError, match="qqp: the gold of row 1 .* is '1'; expected different or duplicate"):
         qqp(["duplicate", "duplicate"], ["duplicate", "1"])
     with pytest.raises(DataError, match="weighted_f1: the prediction of row 0 .* is 2, of type int; expected a string"):
         weighted_f1([2], ["2"])

@@ -100,7 +100,7 @@ RANKINGS = [(("1", "2"), ("1",)), (("1", "2"), ("2", "3")), ((), ("1",)), (("1",
 SAMPLES |= dict.fromkeys(("f1", "squad", "mlqa", "mlqa_exact_match", "mlqa_f1"), SAMPLES["exact_match"])
 SAMPLES |= dict.fromkeys(("macro_f1", "weighted_f1"), LABELS)
 SAMPLES |= dict.fromkeys((name for name in NAMES if "_at_" in name), RANKINGS)
-SAMPLES["qqp"] = [(a, b) for a in ("duplicate", "not_duplicate") for b in ("duplicate", "not_duplicate")]
+SAMPLES["qqp"] = [(a, b) for a in ("duplicate", "different") for b in ("duplicate", "different")]
 SAMPLES["bucc"] = [(("t1",), ("t1",)), (("t2",), ()), ((), ("t3",)), (("t4", "t5"), ("t5", "t6"))]
 SAMPLES["udpos_f1"] = [(["NOUN", "NOUN", None], ["NOUN", "NOUN", "X"]), (["SYM", "SYM"], ["SYM", "X"]), ([], [])]
 

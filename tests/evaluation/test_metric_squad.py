@@ -116,6 +116,14 @@ def test_the_score_of_question_answering_is_the_mean_of_both():
     assert get_metric("squad").compute(predictions, golds) == pytest.approx(mean, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["exact_match", "f1", "squad"])
+def test_an_answer_with_a_no_answer_score_is_withheld_above_zero(name):
+    golds = [("Paris",), ("Paris",), (), ()]
+    given = [("Paris", 0.0), ["Paris", 0.5], ["Paris", -0.5], ("Paris", 1e-9)]
+    texts = ["Paris", "", "Paris", ""]
+    assert get_metric(name).compute(given, golds) == get_metric(name).compute(texts, golds) == 0.5
+
+
 def test_normalised_words_of_mixed_text():
     assert normalised_words("  The U.S.A., an  Example's  THE end\u00a0of a\ttest ") == [
         "usa", "examples", "end", "of", "test",

@@ -15,6 +15,8 @@ from adapterxl.data import open_data
 from adapterxl.data.examples import SpanExample, TagExample
 from adapterxl.data.prepare import prepare
 from adapterxl.engines import get_engine
+from adapterxl.evaluation.metrics import get_metric
+from adapterxl.evaluation.metrics.base import Answer
 from adapterxl.evaluation.predict import gold_answers, predict
 from adapterxl.modules import LoRA
 from adapterxl.tasks import get_task
@@ -75,7 +77,10 @@ def test_answers_are_texts_of_the_context_without_spaces_around(on: Backbone) ->
         assert text and text in context and text == text.strip()
 
 
-def test_no_answer_is_given_only_where_the_task_allows_it(on: Backbone) -> None:
+def test_where_there_may_be_no_answer_the_text_comes_with_what_speaks_for_none(on: Backbone) -> None:
     examples = [SpanExample("1", "en", "The dog. " * 5, "Who?", ())]
-    assert answers(on, "span", examples, (), no_answer_threshold=-1e9) == [""]
-    assert answers(on, "span", examples, (), no_answer_threshold=None) != [""]
+    ((text, belief),) = answers(on, "span", examples, (), no_answer=True)
+    assert answers(on, "span", examples, ()) == [text] != [""]
+    assert isinstance(belief, float)
+    given = {name: get_metric(name).compute([Answer(text, belief)], [()]) for name in ("best_f1", "exact_match")}
+    assert given["best_f1"] == 1.0 and (given["exact_match"] == 1.0 or belief <= 0)

@@ -21,6 +21,7 @@ from adapterxl.data import open_data
 from adapterxl.engines import get_engine
 from adapterxl.errors import BackboneError, CompositionError, DataError, TaskError, UsageError
 from adapterxl.evaluation.languages import embed
+from adapterxl.evaluation.metrics import get_metric
 from adapterxl.evaluation.retrieval import nearest
 from adapterxl.modules import LoRA
 from adapterxl.tasks import get_task
@@ -233,3 +234,21 @@ def test_a_seed_can_be_given_to_what_was_not_trained(on: Backbone, data: Path) -
 def test_a_limit_below_one_is_refused(limit: int, on: Backbone, data: Path) -> None:
     with pytest.raises(UsageError, match=f"limit: found {limit}"):
         score(module(on, "udpos"), on, "udpos", data, limit=limit)
+
+
+def test_where_there_may_be_no_answer_each_metric_has_its_threshold_and_the_report_counts_the_same(
+    on: Backbone, data: Path, tmp_path: Path
+) -> None:
+    names = ("squad_v2", "best_exact_match", "best_f1", "f1", "exact_match")
+    task, out = replace(get_task("xquad"), metrics=names, no_answer=True), tmp_path / "scores.json"
+    scores = score(module(on, "xquad"), on, task, data, languages="en", out=out)
+    values = {record.metric: record.value for record in scores.records}
+    assert list(values) == list(names) and values["squad_v2"] == pytest.approx(
+        (values["best_exact_match"] + values["best_f1"]) / 2
+    )
+    rows = [json.loads(line) for line in (tmp_path / "scores.predictions.jsonl").read_text("utf-8").splitlines()]
+    assert all(isinstance(text, str) and isinstance(belief, float) for text, belief in (r["prediction"] for r in rows))
+    for name, value in values.items():
+        counted = get_metric(name).compute([r["prediction"] for r in rows], [r["gold"] for r in rows])
+        assert counted == pytest.approx(value, abs=1e-12)
+        assert name.startswith(("best", "squad")) or value <= values[f"best_{name}"] + 1e-12

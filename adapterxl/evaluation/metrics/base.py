@@ -4,8 +4,9 @@ What stands in predictions and golds, one entry an example, by the form that a m
 
 - a label, or the id of a sentence: a string, on both sides;
 - tags: one string a word, on both sides; None for a predicted word without a sub-word;
-- an answer: a text; the gold is a tuple of texts, () where the question has no answer;
-- an answer that may be withheld (`Answer`): its text and how much speaks for no answer; the gold as above;
+- an answer: a text, or an `Answer`, which is withheld where it is above 0; the gold is a tuple of texts, () where the
+  question has no answer;
+- an answer with a threshold to be chosen (`Answer`): its text and how much speaks for no answer; the gold as above;
 - a ranking: ids, the best first; the gold is a tuple of all right ids;
 - mined pairs: per source sentence the ids of the target sentences it was paired with, both sides.
 
@@ -15,6 +16,7 @@ JSON has lists for tuples; every metric takes both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -148,6 +150,22 @@ def require_strings(metric: str, row: int, side: str, values: object) -> Sequenc
     for value in values:
         require_string(metric, row, f"{side} entry", value)
     return values
+
+
+def require_answer(metric: str, row: int, prediction: object) -> Answer:
+    """Return a prediction as an `Answer`, refusing any other form."""
+    if not isinstance(prediction, (tuple, list)) or len(prediction) != 2:
+        raise DataError(
+            f"{metric}: the prediction of row {row} (counted from 0) is {prediction!r}; "
+            "expected a text with how much speaks for no answer, such as Answer('Paris', -3.5)."
+        )
+    text, belief = prediction
+    require_string(metric, row, "predicted text", text)
+    if isinstance(belief, bool) or not isinstance(belief, (int, float)) or not math.isfinite(belief):
+        raise DataError(
+            f"{metric}: the no-answer score of row {row} (counted from 0) is {belief!r}; expected a finite number."
+        )
+    return Answer(text, float(belief))
 
 
 def equal_counts(metric: str, predictions: Sequence[str], golds: Sequence[str]) -> Counts:

@@ -9,14 +9,14 @@ import numpy as np
 from adapterxl.errors import DataError
 from adapterxl.evaluation.metrics.base import Counts, Metric, paired, ratio
 
-LABELS = ("not_duplicate", "duplicate")
+LABELS = ("different", "duplicate")
 
 
 def qqp(predictions: Sequence[str], golds: Sequence[str]) -> Counts:
     """Return (1 where right, 1, 2 where both say duplicate, number of sides that say duplicate) for each pair.
 
     Args:
-        predictions: "duplicate" or "not_duplicate".
+        predictions: "duplicate" or "different".
         golds: The same.
 
     Raises:

@@ -9,7 +9,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adapterxl.evaluation.metrics.base import Counts, Metric, mean_of_two, paired, require_string, require_strings
+from adapterxl.evaluation.metrics.base import (
+    Answer,
+    Counts,
+    Metric,
+    mean_of_two,
+    paired,
+    require_answer,
+    require_string,
+    require_strings,
+)
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -42,7 +51,7 @@ def answer_counts(
     metric: str,
     scores: Sequence[Callable[[list[str], list[str]], float]],
     words: Callable[[str], list[str]],
-    predictions: Sequence[str],
+    predictions: Sequence[str | Answer],
     golds: Sequence[Sequence[str]],
 ) -> Counts:
     """Return per question the best of each score over its gold answers, then 1; shape (questions, scores + 1).
@@ -56,6 +65,9 @@ def answer_counts(
     """
     counts = []
     for row, prediction, answers in paired(metric, predictions, golds):
+        if isinstance(prediction, (tuple, list)):
+            answer = require_answer(metric, row, prediction)
+            prediction = "" if answer.no_answer > 0 else answer.text
         require_string(metric, row, "prediction", prediction)
         found = words(prediction)
         wanted = [words(answer) for answer in require_strings(metric, row, "gold", answers)]
@@ -65,11 +77,11 @@ def answer_counts(
     return np.array(counts, dtype=np.float64)
 
 
-def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+def exact_match(predictions: Sequence[str | Answer], golds: Sequence[Sequence[str]]) -> Counts:
     """Return (1 where a prediction equals one of its gold answers after normalisation, 1) for each question.
 
     Args:
-        predictions: One answer text a question, "" for no answer.
+        predictions: One answer text a question, "" for no answer; or an `Answer`, which is withheld above 0.
         golds: The right answer texts of each question; () where it has no answer, and then only the empty
             prediction is right.
 
@@ -81,7 +93,7 @@ def exact_match(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> C
     return answer_counts("exact_match", (same_words,), normalised_words, predictions, golds)
 
 
-def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+def f1(predictions: Sequence[str | Answer], golds: Sequence[Sequence[str]]) -> Counts:
     """Return (best word F1 with a gold answer, 1) for each question; their ratio is the mean over questions.
 
     Arguments, errors and source as for `exact_match`.
@@ -89,7 +101,7 @@ def f1(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
     return answer_counts("f1", (word_f1,), normalised_words, predictions, golds)
 
 
-def squad(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Counts:
+def squad(predictions: Sequence[str | Answer], golds: Sequence[Sequence[str]]) -> Counts:
     """Return (exact match, word F1, 1) for each question; arguments and errors as for `exact_match`.
 
     Source: the mean of both is XTREME's score of question answering (Hu et al. 2020, evaluate.py).

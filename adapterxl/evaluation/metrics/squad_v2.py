@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adapterxl.errors import DataError
 from adapterxl.evaluation.metrics.base import (
     Answer,
     Counts,
     Metric,
     mean_of_two,
     paired,
-    require_string,
+    require_answer,
     require_strings,
 )
 from adapterxl.evaluation.metrics.squad import normalised_words, same_words, word_f1
@@ -28,7 +27,7 @@ def _best_counts(
     """Return (credit by each score at its own best threshold, 1) for each question, and the thresholds."""
     given, withheld, beliefs = [], [], []
     for row, prediction, answers in paired(metric, predictions, golds):
-        text, belief = _answer(metric, row, prediction)
+        text, belief = require_answer(metric, row, prediction)
         answers = require_strings(metric, row, "gold", answers)
         found = normalised_words(text)
         # Of answers that normalise to nothing only the empty one is left, but the question still has an answer.
@@ -48,21 +47,6 @@ def _best_counts(
         counts[kept, column] = credit[kept]
         thresholds.append(beliefs[kept[-1]] if len(kept) else math.nextafter(min(beliefs), -math.inf))
     return counts, thresholds
-
-
-def _answer(metric: str, row: int, prediction: object) -> Answer:
-    if not isinstance(prediction, (tuple, list)) or len(prediction) != 2:
-        raise DataError(
-            f"{metric}: the prediction of row {row} (counted from 0) is {prediction!r}; "
-            "expected a text with how much speaks for no answer, such as Answer('Paris', -3.5)."
-        )
-    text, belief = prediction
-    require_string(metric, row, "predicted text", text)
-    if isinstance(belief, bool) or not isinstance(belief, (int, float)) or not math.isfinite(belief):
-        raise DataError(
-            f"{metric}: the no-answer score of row {row} (counted from 0) is {belief!r}; expected a finite number."
-        )
-    return Answer(text, float(belief))
 
 
 def best_threshold(predictions: Sequence[Answer], golds: Sequence[Sequence[str]]) -> float:
