@@ -9,7 +9,7 @@ from __future__ import annotations
 from .base import HubSource, Task
 
 _SPLITS = {"train": "train", "dev": "validation"}
-_COLUMNS = {
+_COLUMNS: dict[str, str | tuple[str, ...]] = {
     "id": "id",
     "context": "context",
     "question": "question",
