@@ -13,6 +13,7 @@ from repositories import at, write_repository
 from adapterxl.data.combined import Combined
 from adapterxl.data.examples import ChoiceExample, ClassifyExample, SpanExample
 from adapterxl.errors import DataError, TaskError
+from adapterxl.evaluation.zero_shot import choose_languages
 from adapterxl.tasks import get_task
 
 TEXT = Value("string")
@@ -166,6 +167,9 @@ def test_mlqa_crosses_the_languages_of_question_and_context(hub, tmp_path):
     task = at(get_task("mlqa"), write_repository(tmp_path / "repo", tables))
     assert hub.load(task, "test", "de").examples == (SpanExample("x", "de", "Rom ist alt.", "Wie?", (("Rom", 0),)),)
     assert hub.load(task, "test", "de.en").examples[0].question == "How?"
+    assert len(hub.languages(task, "test")) == 49
+    assert choose_languages(task, hub, "test", ["de.en"]) == (["de.en"], ["en"])
+    assert choose_languages(task, hub, "test", "all") == (list(task.languages), list(task.languages))
     folder = tmp_path / "converted" / "mlqa.de.en" / "test"
     folder.mkdir(parents=True)
     columns, features = tables["MLQA.de.en", "test"]

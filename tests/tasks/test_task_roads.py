@@ -14,8 +14,11 @@ from repositories import write_repository
 from adapterxl import LoRA, Settings, TaskModule, evaluate, load, train
 from adapterxl.backbone import Backbone
 from adapterxl.data import HubData
+from adapterxl.data.index import hash_file
 from adapterxl.data.resolve import resolve_task
 from adapterxl.errors import DataError, TaskError
+from adapterxl.recipes.schema import Recipe
+from adapterxl.recipes.steps import _content
 from adapterxl.tasks import Task, get_task
 
 PAIR = {"reader": "tsv", "header": False, "columns": {"text": 0, "text_pair": 1, "label": 2}}
@@ -95,6 +98,28 @@ def test_anli_plus_learns_the_rows_of_its_parts_in_proportion_with_one_head(on, 
     own = write(tmp_path, entries | {"anli_plus": {**PAIR, "train": {"en": "anli"}}}, **files)
     task, source = resolve_task("anli_plus", own)
     assert len(source.load(task, "train", "en").examples) == 10, "files of the whole task come before those of parts"
+
+
+def test_a_recipe_sees_changed_files_of_parts_and_of_an_entry_that_two_tasks_share(tmp_path):
+    row = {"reader": "jsonl", "columns": {"context": "c", "question": "q", "question_pivot": "p", "answers": "a"}}
+    entries = {name: {**PAIR, "train": {"en": name}} for name in ("snli", "mnli", "anli")}
+    data = write(
+        tmp_path, entries | {"afriqa": {**row, "train": {"hau": "hau"}}}, snli="a", mnli="b", anli="c", hau="d"
+    )
+    recipe = Recipe.model_validate({"data": str(data), "modules": {"one": {"task": "anli_plus"}}})
+
+    def contents() -> list[str | None]:
+        hash_file.cache_clear()  # a file is read once a process
+        return [_content(recipe, task) for task in ("anli_plus", "afriqa", "afriqa_pivot", "squad")]
+
+    before = contents()
+    assert before[1] == before[2] is not None and before[3] is None
+    (data / "mnli").write_text("changed")
+    after_part = contents()
+    assert after_part[0] != before[0] and after_part[1:] == before[1:]
+    (data / "hau").write_text("changed")
+    after_entry = contents()
+    assert after_entry[0] == after_part[0] and after_entry[2] != before[2]
 
 
 def test_a_task_without_english_rows_of_its_own_borrows_them_unless_its_languages_are_asked_for(on, tmp_path):
