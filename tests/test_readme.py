@@ -24,9 +24,12 @@ TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in TEXT.items()}
 PYTHON = [(name, block) for name, text in TEXT.items() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 VERBS = get_command(app).commands
-OPTIONS = {option for command in VERBS.values() for parameter in command.params for option in parameter.opts} | {
-    "--help"
-}
+OPTIONS = {
+    option
+    for command in VERBS.values()
+    for parameter in command.params
+    for option in (*parameter.opts, *parameter.secondary_opts)
+} | {"--help"}
 _COMMAND = re.compile(rf"`(adapterxl (?:{'|'.join(VERBS)}) [^`|…]*)`")
 INLINE = sorted({command for text in PROSE.values() for command in _COMMAND.findall(text) if "..." not in command})
 # Options of other programs that pages speak of.

@@ -131,7 +131,7 @@ def test_a_head_that_is_not_there_or_not_one_is_refused(world: dict[str, TaskMod
     with pytest.raises(CompositionError, match="'pos' has no head"):
         compose(headless, head="pos")
     twin = replace(world["pos"], name="nli")
-    with pytest.raises(CompositionError, match="2 members have different heads for 'nli'. Name a folder"):
+    with pytest.raises(CompositionError, match="2 members are named 'nli', with different heads. Name a folder"):
         compose(merge(world["nli"], twin), head="nli")
     assert compose("merge(a, b)", known={"a": world["nli"], "b": twin}, head="b").head is twin.head
 

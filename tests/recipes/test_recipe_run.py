@@ -93,7 +93,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(recipe, capsys):
         "trained weights: ",
         "module on disk: ",
         "time: ",
-        "memory at the peak of a step: ",
+        "memory: ",
     ):
         assert label in out
     assert "merge(first) (not there yet, so not counted)" in out
