@@ -19,7 +19,7 @@ def on(shared: Path) -> Backbone:
 
 
 def fit(task: str, on: Backbone, shared: Path, **more: Any) -> TaskModule:
-    settings = Settings(max_steps=1, batch_size=8, max_length=64)
+    settings = Settings(max_steps=1, batch_size=8, max_length=64, dev_limit=4)
     return train(
         task, on=on, method=LoRA(rank=2), settings=settings, data=shared / "data", limit=8, progress=False, **more
     )
