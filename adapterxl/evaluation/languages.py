@@ -57,7 +57,7 @@ class HeadSet:
                 context_language=self.context,
                 split=self.split,
                 metric=name,
-                value=get_metric(name).compute(predictions, golds, self.language),
+                value=get_metric(name).compute(predictions, golds, self.context or self.language),
                 n=len(examples),
                 primary=position == 0,
             )

@@ -30,7 +30,7 @@ TASK = Task(
         "twi",
         "yor",
     ),  # fmt: skip
-    metrics=("accuracy",),
+    metrics=("weighted_f1", "accuracy"),
     train_from="nusax",
     max_length=256,
     licence="CC-BY-4.0",
