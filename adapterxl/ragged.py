@@ -92,6 +92,12 @@ class RaggedBatch:
         """0 to rows, shape (rows + 1,), int32: `offsets` of rows of one token each."""
         return self._sent(torch.arange(self.rows + 1, dtype=torch.int32))
 
+    def places(self, rows: Sequence[int], part: RaggedBatch) -> Tensor:
+        """Where the tokens of `part` lie in this batch, shape (its tokens,); row i of its caller is row ``rows[i]``."""
+        starts = [self.starts[rows[row]] for row in part.order]
+        pairs = zip(starts, part.lengths, strict=True)
+        return self._sent(torch.cat([torch.arange(start, start + length) for start, length in pairs]))
+
     def _sent(self, values: Tensor) -> Tensor:
         """Values made on the CPU, on the batch's device; nobody waits for the copy."""
         if self.device.type == "cuda":

@@ -15,7 +15,9 @@ def evaluate(
         str,
         typer.Argument(metavar="DIR|EXPR|none", help="A module folder, a composition, or none: the backbone alone."),
     ],
-    task: Annotated[str, typer.Option("--task", metavar="TASK", help="What to score.")],
+    task: Annotated[
+        str, typer.Option("--task", metavar="TASK[,TASK..]", help="What to score; several tasks in one pass.")
+    ],
     base: opt.Base = None,
     data: opt.Data = None,
     lock: opt.Lock = None,
@@ -55,24 +57,32 @@ def evaluate(
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Scores; predictions are written beside it.")
-    ] = Path("scores.json"),
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE|DIR",
+            show_default="scores.json, or scores",
+            help="Scores, with predictions beside them; of several tasks a folder with TASK.json each.",
+        ),
+    ] = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
     wanted = opt.languages_of(languages)
+    tasks = list(opt.names("--task", task) or ())
+    out = out or Path("scores.json" if len(tasks) == 1 else "scores")
     source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
     from adapterxl.evaluation import evaluate as evaluated
     from adapterxl.report import to_table
 
-    scores = evaluated(
+    found = evaluated(
         None if module == "none" else module,
-        on=backbone, task=task, languages=wanted, split=split, data=source, engine=engine, limit=limit, layer=layer,
-        center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, merged=merged, out=out,
-        overwrite=overwrite, on_bad_row=on_bad_row,
+        on=backbone, task=tasks if len(tasks) > 1 else task, languages=wanted, split=split, data=source, engine=engine,
+        limit=limit, layer=layer, center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch,
+        merged=merged, out=out, overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip
-    typer.echo(to_table([scores]))
+    typer.echo(to_table([*found.values()] if isinstance(found, dict) else [found]))
     typer.echo(f"saved: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -114,16 +115,13 @@ class RetrievalSet:
 def vector_reader(engine: Engine, layer: int) -> Reader:
     """Reads mean-pooled hidden states after `layer` layers, float32; they stay on the device."""
 
-    def forward(batch: Batch) -> Tensor:
-        return mean_pool(engine.hidden(batch.ragged, upto=layer), batch.ragged.lengths)
-
     def results(pooled: Tensor, batch: Batch) -> list[Any]:
         found: list[Any] = [None] * len(pooled)
         for row, vector in zip(batch.ragged.order, pooled, strict=True):
             found[row] = vector
         return found
 
-    return Reader("retrieve", forward, results)
+    return Reader("retrieve", engine, lambda hidden, batch: mean_pool(hidden, batch.ragged.lengths), results, layer)
 
 
 def text_items(texts: Sequence[str], on: Backbone, width: int) -> list[Item]:
@@ -147,29 +145,40 @@ def score_all(
     record: AttentionRecord | None = None,
     expected: int = 0,
     progress: str | None = None,
-) -> Iterator[Found]:
+) -> Iterator[tuple[Found, float]]:
     """Answer sets together, several languages to a pool, and give what came out of each, in their order.
 
     A pool is made of whole sets, of at least `POOL` tokens but for the last: as many as fill batches with rows of one
-    length, however many languages there are in all. Only its rows are held.
+    length, however many languages and tasks there are in all. Only its rows are held.
 
     Args:
         expected: How many sets there are, for the progress bar.
         progress: Text of the bar; none when absent.
+
+    Yields:
+        Records and predictions of a set; and its seconds: the share by tokens of those that its pool took, and those
+        of its metrics.
     """
-    waiting: list[LanguageSet] = []
+    waiting: list[tuple[LanguageSet, int]] = []
+    began = time.monotonic()
     with tqdm(desc=progress, unit="row", disable=progress is None, leave=False, total=0) as bar:
 
-        def answered() -> Iterator[Found]:
-            requests = [request for each in waiting for request in each.requests]
+        def answered() -> Iterator[tuple[Found, float]]:
+            nonlocal began
+            requests = [request for each, _ in waiting for request in each.requests]
             answer(requests, on, tokens_per_batch=tokens_per_batch, record=record, done=bar.update)
-            yield from (each.score() for each in waiting)
+            second = (time.monotonic() - began) / max(sum(tokens for _, tokens in waiting), 1)
+            for each, tokens in waiting:
+                began = time.monotonic()
+                found = each.score()
+                yield found, second * tokens + time.monotonic() - began
             waiting.clear()
+            began = time.monotonic()
 
         for number, each in enumerate(sets, 1):
-            waiting.append(each)
+            waiting.append((each, sum(item.tokens for request in each.requests for item in request.items)))
             bar.total = (bar.total or 0) + sum(len(request.items) for request in each.requests)
             bar.set_postfix_str(f"{number}/{expected} languages read")
-            if sum(item.tokens for one in waiting for request in one.requests for item in request.items) >= POOL:
+            if sum(tokens for _, tokens in waiting) >= POOL:
                 yield from answered()
         yield from answered()

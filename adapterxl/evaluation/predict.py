@@ -18,6 +18,7 @@ from ..data.prepare import Item, Prepared
 from ..engines import Engine
 from ..modules import Head
 from ..modules.attention_record import AttentionRecord
+from ..ragged import RaggedBatch, pack
 from .metrics.base import Answer
 from .spans import SpanWindow, decode_span
 
@@ -32,16 +33,20 @@ def head_scores(engine: Engine, head: Head, batch: Batch, *, training: bool = Fa
 
 @dataclass(eq=False)
 class Reader:
-    """How results are read out of batches. Items of one reader share batches, whichever request they are of.
+    """How results are read out of hidden states. One pass of the encoder serves all readers of one engine and depth.
 
     Attributes:
-        forward: Scores of a batch on its device.
+        kind: Of the items: classify, tag, span, choice or retrieve.
+        scores: Scores from the hidden states (tokens, hidden) of a batch, on its device.
         results: The scores as one result for each item of the batch.
+        upto: Layers that run before; all by default.
     """
 
     kind: str
-    forward: Callable[[Batch], Tensor]
+    engine: Engine
+    scores: Callable[[Tensor, Batch], Tensor]
     results: Callable[[Tensor, Batch], list[Any]]
+    upto: int | None = None
 
 
 def head_reader(engine: Engine, head: Head) -> Reader:
@@ -49,7 +54,8 @@ def head_reader(engine: Engine, head: Head) -> Reader:
     kind = head.kind
     return Reader(
         kind,
-        lambda batch: head_scores(engine, head, batch),
+        engine,
+        lambda hidden, batch: head.eval()(hidden, batch.ragged, batch.select),
         lambda scores, batch: _split(kind, scores.float().cpu(), batch),
     )
 
@@ -69,6 +75,10 @@ class Request:
     results: list[Any] = field(default_factory=list)
 
 
+Takers = list[tuple[Request, int]]
+"""Who gets one result: requests, and the index of the item in each."""
+
+
 @torch.no_grad()
 def answer(
     requests: Sequence[Request],
@@ -80,69 +90,109 @@ def answer(
 ) -> None:
     """Run the items of all requests together, in order of length, so that batches are full of rows of one length.
 
-    Items with the very same tokens run once. (A context that two questions share does run twice: every layer of these
-    encoders lets it attend to its question, so that nothing but its embeddings is common to both.)
+    Items with the very same tokens run once, for all readers of one engine and depth. (A context that two questions
+    share does run twice: every layer of these encoders lets it attend to its question, so that nothing but its
+    embeddings is common to both.)
 
     Args:
         tokens_per_batch: Most tokens per forward.
         record: Where the attention of fusions goes, by the owners of the requests; then every item runs, and counts.
         done: Told how many items were answered.
     """
+    units: dict[object, dict[object, tuple[Reader, Takers]]] = {}  # rows -> what is read out of them
     for request in requests:
         request.results = [None] * len(request.items)
-    groups: dict[tuple[Reader, int], dict[object, list[tuple[Request, int]]]] = {}
-    for request in requests:
+        reader = request.reader
         for index, item in enumerate(request.items):
-            key = (request, index) if record is not None else _content(item)
-            group = groups.setdefault((request.reader, len(item.rows)), {})  # a batch has one number of choices
-            group.setdefault(key, []).append((request, index))
-    for (reader, _), waiting in groups.items():
-        _answer_alike(reader, list(waiting.values()), on, tokens_per_batch, record, done)
+            rows = (request, index) if record is not None else (reader.engine, reader.upto, _content(item))
+            what = (reader, tuple(item.positions or ()))
+            units.setdefault(rows, {}).setdefault(what, (reader, []))[1].append((request, index))
+    groups: dict[object, list[_Unit]] = {}
+    for readings in units.values():
+        unit = _Unit([*readings.values()])
+        # A batch has one number of choices; and the last layer is cheap where only the first tokens are looked at.
+        alike = (unit.reader.engine, unit.reader.upto, len(unit.item.rows), unit.first_only)
+        groups.setdefault(alike, []).append(unit)
+    for group in groups.values():
+        _answer_alike(group, on, tokens_per_batch, record, done)
+
+
+class _Unit:
+    """Rows that run once, and all that is read out of them."""
+
+    def __init__(self, readings: Sequence[tuple[Reader, Takers]]) -> None:
+        self.readings = readings
+        self.reader, ((request, index), *_) = readings[0]
+        self.item, self.owner = request.items[index], request.owner
+        self.first_only = all(reader.kind in ("classify", "choice") for reader, _ in readings)
 
 
 def _answer_alike(
-    reader: Reader,
-    alike: Sequence[Sequence[tuple[Request, int]]],
+    group: Sequence[_Unit],
     on: Backbone,
     tokens_per_batch: int,
     record: AttentionRecord | None,
     done: Callable[[int], object],
 ) -> None:
-    """Run one item of each group of equal ones; all of the group get its result."""
-    items = [request.items[index] for (request, index), *_ in alike]
-    lengths = [item.tokens for item in items]
-    previous: tuple[list[int], Tensor, Batch] | None = None
+    """Run units of one engine, depth and number of rows."""
+    lengths = [unit.item.tokens for unit in group]
+    previous: list[tuple[Reader, list[Takers], Tensor, Batch]] = []
 
-    def take(indices: list[int], scores: Tensor, batch: Batch) -> None:
-        for position, result in zip(indices, reader.results(scores, batch), strict=True):
-            for request, index in alike[position]:
-                request.results[index] = result
-        done(sum(len(alike[position]) for position in indices))
+    def take() -> None:
+        for reader, takers, scores, batch in previous:
+            for each, result in zip(takers, reader.results(scores, batch), strict=True):
+                for request, index in each:
+                    request.results[index] = result
+            done(sum(map(len, takers)))
 
     for indices in cut_batches(np.argsort(lengths, kind="stable").tolist(), lengths, None, tokens_per_batch):
-        batch = collate(reader.kind, [items[i] for i in indices], on.device)
+        units = [group[i] for i in indices]
+        readings: dict[Reader, list[tuple[int, Takers]]] = {}
+        for place, unit in enumerate(units):
+            for reader, takers in unit.readings:
+                readings.setdefault(reader, []).append((place, takers))
+        batches = {
+            reader: collate(reader.kind, [request.items[i] for _, ((request, i), *_) in found], on.device)
+            for reader, found in readings.items()
+        }
+        first, same = units[0].reader, len(readings) == 1 and len(readings[units[0].reader]) == len(units)
+        ragged = batches[first].ragged if same else _packed(units, on)
         if record is not None:
-            record.owners = _owners(batch, [alike[i][0][0].owner for i in indices], record.count)
+            record.owners = _owners(ragged, units, record.count)
         with on.autocast():
-            scores = reader.forward(batch)
-        if previous is not None:
-            take(*previous)  # one behind: to read a result is to wait for the device, which has its next work by now
-        previous = indices, scores, batch
-    if previous is not None:
-        take(*previous)
+            hidden = first.engine.hidden(ragged, upto=first.upto)
+            now = []
+            for reader, found in readings.items():
+                batch = batches[reader]
+                if same:
+                    own = hidden
+                else:
+                    many = len(units[0].item.rows)
+                    rows = [place * many + row for place, _ in found for row in range(many)]
+                    own = hidden.index_select(0, ragged.places(rows, batch.ragged))
+                now.append((reader, [takers for _, takers in found], reader.scores(own, batch), batch))
+        take()  # one behind: to read a result is to wait for the device, which has its next work by now
+        previous = now
+    take()
+
+
+def _packed(units: Sequence[_Unit], on: Backbone) -> RaggedBatch:
+    rows = [row for unit in units for row in unit.item.rows]
+    types = [row for unit in units for row in unit.item.types]
+    return pack(rows, types, first_only=units[0].first_only).to(on.device)
 
 
 def _content(item: Item) -> bytes:
-    """What decides an item's result."""
-    parts = [[len(row) for row in item.rows], *item.rows, *item.types, item.positions or []]
+    """What decides the hidden states of an item."""
+    parts = [[len(row) for row in item.rows], *item.rows, *item.types]
     return hashlib.blake2b(np.array([n for part in parts for n in part], np.int64).tobytes(), digest_size=16).digest()
 
 
-def _owners(batch: Batch, owners: Sequence[int | None], nobody: int) -> Tensor:
-    """The owner of each token of a batch, from the owner of each item."""
-    of_rows = [owner for owner, item in zip(owners, batch.items, strict=True) for _ in item.rows]
-    packed = torch.tensor([nobody if (owner := of_rows[row]) is None else owner for row in batch.ragged.order])
-    return packed.repeat_interleave(torch.tensor(batch.ragged.lengths)).to(batch.ragged.device)
+def _owners(ragged: RaggedBatch, units: Sequence[_Unit], nobody: int) -> Tensor:
+    """The owner of each token of a batch, from the owner of each unit."""
+    of_rows = [nobody if unit.owner is None else unit.owner for unit in units for _ in unit.item.rows]
+    packed = torch.tensor([of_rows[row] for row in ragged.order])
+    return packed.repeat_interleave(torch.tensor(ragged.lengths)).to(ragged.device)
 
 
 def predict(

@@ -6,8 +6,9 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -26,18 +27,28 @@ from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
 from ..tasks.base import Task
 from .languages import HeadSet, LanguageSet, RetrievalSet, score_all, vector_reader
-from .predict import answer, head_reader
+from .predict import Reader, answer, head_reader
 from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
 _RETRIEVAL_DEPTH = 14 / 24
 
+TaskList = list[str] | list[Path] | list[Task] | tuple[TaskLike, ...]
 
-def evaluate(
+
+@overload
+def evaluate(module: Member | None, *, on: Backbone, task: TaskLike, **options: Any) -> Scores: ...
+
+
+@overload
+def evaluate(module: Member | None, *, on: Backbone, task: TaskList, **options: Any) -> dict[str, Scores]: ...
+
+
+def evaluate(  # type: ignore[misc] # the overloads leave the options to the one signature that people read
     module: Member | None,
     *,
     on: Backbone,
-    task: TaskLike,
+    task: TaskLike | TaskList,
     languages: str | Sequence[str] = "all",
     split: str | None = None,
     data: DataLike = None,
@@ -54,14 +65,16 @@ def evaluate(
     overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
-) -> Scores:
-    """Score a module in the languages of a task. Rows of several languages share batches of one length.
+) -> Scores | dict[str, Scores]:
+    """Score a module in the languages of a task, or of several. Rows of all share batches of one length.
 
     Args:
         module: A module, its folder, or (for retrieval, which needs no head) a composition; None or "none" for
             the plain backbone.
-        languages: "all", or language codes. With "all", languages of the benchmark that the data does not hold
-            make the result partial.
+        task: One task; or a list of them for a dict of scores by task name, the same as of one after another. A module
+            of a mix answers each with that task's head; rows that several heads read run once.
+        languages: "all", or language codes that every task has. With "all", languages of the benchmark that the data
+            does not hold make the result partial.
         split: The task's evaluation split by default: test, or dev where only dev is labelled.
         limit: First examples of each language only.
         layer: Retrieval: hidden state to pool (0: embeddings); 14/24 of the depth by default.
@@ -72,15 +85,19 @@ def evaluate(
         merged: Run with LoRA and IA3 parts added to copies of the weights, within rounding the same: less to compute,
             for the memory of the copies. The packed engine does so on a backbone in full precision; else never.
         seed: Recorded with the scores; the module's own by default.
-        out: scores.json to write; predictions go beside it. Scores of another module or task that are there are
-            not replaced without
+        out: scores.json to write; predictions go beside it. Of a list of tasks: a folder with ``<task>.json`` each,
+            written when the task is done. Scores of another module or task that are there are not replaced without
         overwrite: which says that they may be.
 
     Raises:
-        TaskError, DataError, BackboneError, CompositionError: Before anything slow starts, where possible.
+        TaskError, DataError, BackboneError, CompositionError, UsageError: Before anything slow starts, where possible.
     """
     started = time.monotonic()
-    task, source = resolve_task(task, data)
+    several = isinstance(task, list | tuple)
+    resolved = [resolve_task(each, data) for each in (task if isinstance(task, list | tuple) else [task])]
+    names = [each.name for each, _ in resolved]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"tasks: found {', '.join(names) or 'none'}; expected one or more, each once.")
     if module is None or module == "none":
         if head is not None:
             raise UsageError(f"--head {head}: the plain backbone has none, and no member either.")
@@ -88,18 +105,21 @@ def evaluate(
     else:
         whole = compose(module, head=head)
     check_base(whole, on)
-    split = choose_split(task, source, split)
-    chosen, expected = choose_languages(task, source, split, languages)
-    subject = whole and choose_head(whole, task, train_from)
-    origin = check_fit(subject, task, train_from)
-    if subject is not None:
-        say(subject.notes)
-    if origin is not None:
-        say([f"'{subject.name if subject else ''}' was trained on {origin}, not on {task.name}."])
-    if out is not None:
-        _check_out(Path(out), task, whole, overwrite)
+    if several and out is not None and Path(out).suffix == ".json":
+        raise UsageError(f"--out {out}: expected a folder, as there is a list of tasks; it gets a file for each.")
+    asked = [
+        _Asked(
+            each, source, whole, split, languages, train_from,
+            None if out is None else Path(out, f"{each.name}.json") if several else Path(out), overwrite,
+        )
+        for each, source in resolved
+    ]  # fmt: skip
+    say(dict.fromkeys(note for each in asked for note in each.notes))
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 example.")
+    layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
+    if any(each.kind == "retrieve" for each, _ in resolved) and not 0 <= layer <= on.layers:
+        raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
     options: dict[str, Any] = {"limit": limit} if limit else {}
     if on.dtype_name != "fp32":
         options["dtype"] = on.dtype_name
@@ -107,62 +127,107 @@ def evaluate(
         options["bits"] = on.bits
     if on.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(on.device)
-    runner = get_engine(engine)(on, subject.parts if subject else (), None)
+    parts = whole.parts if whole else ()
+    runner = get_engine(engine)(on, parts, None)
     if merged and isinstance(runner, PackedEngine):
         runner.merge()
-    records: list[Record] = []
-    rows: list[dict[str, Any]] = []
-    attention: list[Attention] = []
-    if task.kind == "retrieve":
-        layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
-        if not 0 <= layer <= on.layers:
-            raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
-        options |= {"layer": layer, "pooling": "mean", "centered": center}
-        reader = vector_reader(runner, layer)
-    else:
-        assert subject is not None and subject.head is not None
-        reader = head_reader(runner, subject.head.build(on).to(on.device))
+    vectors, readers = vector_reader(runner, layer), dict[int, Reader]()
+    for each in asked:
+        each.options = dict(options)
+        if each.task.kind == "retrieve":
+            each.options |= {"layer": layer, "pooling": "mean", "centered": center}
+            each.reader = vectors
+        else:
+            assert each.subject is not None and each.subject.head is not None
+            state = each.subject.head  # tasks may share one
+            if id(state) not in readers:
+                readers[id(state)] = head_reader(runner, state.build(on).to(on.device))
+            each.reader = readers[id(state)]
+    places = [(each, language) for each in asked for language in each.chosen]
 
-    def load(number: int, language: str) -> LanguageSet:
-        loaded = source.load(task, split, language, on_bad_row=on_bad_row)
+    def load(owner: int, each: _Asked, language: str) -> LanguageSet:
+        loaded = each.source.load(each.task, each.split, language, on_bad_row=on_bad_row)
         say(f"{language}: {warning}" for warning in loaded.warnings)
         if loaded.dropped:
-            options[f"dropped_rows.{language}"] = len(loaded.dropped)
-        if language in task.context_languages:
-            options[f"context_language.{language}"] = task.context_languages[language]
-        given = (task, loaded.examples[:limit], split, language, on, reader, number)
-        return RetrievalSet(*given, center) if task.kind == "retrieve" else HeadSet(*given)
+            each.options[f"dropped_rows.{language}"] = len(loaded.dropped)
+        if language in each.task.context_languages:
+            each.options[f"context_language.{language}"] = each.task.context_languages[language]
+        found = (each.task, loaded.examples[:limit], each.split, language, on, each.reader, owner)
+        return RetrievalSet(*found, center) if each.task.kind == "retrieve" else HeadSet(*found)
 
-    fused = subject is not None and any(isinstance(part, FusionPart) for part in subject.parts)
-    sets = (load(number, language) for number, language in enumerate(chosen))
-    with recording(len(chosen)) as seen:
-        for found in score_all(
-            sets, on, tokens_per_batch, record=seen if fused else None, expected=len(chosen),
-            progress=f"{task.name} {split}" if progress else None,
-        ):  # fmt: skip
-            records += found[0]
-            rows += found[1]
-    for number, language in enumerate(chosen):
-        attention += [Attention.model_validate({"language": language} | _listed(one)) for one in seen.means(number)]
-    scores = Scores.build(
-        task=task.name,
-        base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
-        module=_module_info(subject, whole),
-        seed=seed if seed is not None else int(subject.training.get("seed", 0)) if subject else 0,
-        engine=engine,
-        records=records,
-        expected_languages=expected,
-        versions=versions(),
-        seconds=round(time.monotonic() - started, 3),
-        peak_memory_bytes=peak_memory(on.device),
-        source_language=task.source_language,
-        train_from=origin,
-        options=options,
-        attention=attention,
-    )
-    if out is not None:
-        scores.save(out, rows)
-    return scores
+    fused = any(isinstance(part, FusionPart) for part in parts)
+    sets = (load(owner, *place) for owner, place in enumerate(places))
+    what = f"{len(asked)} tasks" if several else f"{names[0]} {asked[0].split}"
+    begun = (time.monotonic() - started) / len(asked)
+    results: dict[str, Scores] = {}
+    with recording(len(places)) as seen:
+        found = score_all(
+            sets, on, tokens_per_batch, record=seen if fused else None, expected=len(places),
+            progress=what if progress else None,
+        )  # fmt: skip
+        for each in asked:
+            records: list[Record] = []
+            rows: list[dict[str, Any]] = []
+            seconds = begun
+            for (new_records, new_rows), share in islice(found, len(each.chosen)):
+                records += new_records
+                rows += new_rows
+                seconds += share
+            attention = [
+                Attention.model_validate({"language": language} | _listed(one))
+                for owner, (whose, language) in enumerate(places)
+                if whose is each
+                for one in seen.means(owner)
+            ]
+            scores = results[each.task.name] = Scores.build(
+                task=each.task.name,
+                base=BaseInfo(name=on.name, fingerprint=on.fingerprint, id=on.id, revision=on.revision),
+                module=_module_info(each.subject, whole),
+                seed=seed if seed is not None else int(each.subject.training.get("seed", 0)) if each.subject else 0,
+                engine=engine,
+                records=records,
+                expected_languages=each.expected,
+                versions=versions(),
+                seconds=round(seconds, 3),
+                peak_memory_bytes=peak_memory(on.device),
+                source_language=each.task.source_language,
+                train_from=each.origin,
+                options=each.options,
+                attention=attention,
+            )
+            if each.out is not None:
+                scores.save(each.out, rows)
+    return results if several else scores
+
+
+class _Asked:
+    """One task of an evaluation, checked before anything runs."""
+
+    reader: Reader
+
+    def __init__(
+        self,
+        task: Task,
+        source: DataSource,
+        whole: TaskModule | None,
+        split: str | None,
+        languages: str | Sequence[str],
+        train_from: str | None,
+        out: Path | None,
+        overwrite: bool,
+    ) -> None:
+        self.task, self.source, self.out = task, source, out
+        self.options: dict[str, Any] = {}
+        self.split = choose_split(task, source, split)
+        self.chosen, self.expected = choose_languages(task, source, self.split, languages)
+        self.subject = whole and choose_head(whole, task, train_from)
+        self.origin = check_fit(self.subject, task, train_from)
+        self.notes = list(self.subject.notes) if self.subject else []
+        if self.origin is not None:
+            name = self.subject.name if self.subject else ""
+            self.notes.append(f"'{name}' was trained on {self.origin}, not on {task.name}.")
+        if out is not None:
+            _check_out(out, task, whole, overwrite)
 
 
 def _listed(shares: Shares) -> dict[str, Any]:

@@ -42,6 +42,7 @@ WRONG = {
     "a recipe that is not there, accepted": (["run", "absent.yaml", "--accept-data"], 1, "absent.yaml"),
     "unknown list": (["list", "task"], 1, "Did you mean 'tasks'?"),
     "an empty language": (["evaluate", "none", "--task", "udpos", "--languages", "de,,fr"], 1, "--languages"),
+    "an empty task": (["evaluate", "none", "--task", "udpos,"], 1, "--task: 'udpos,' has an empty name"),
     "verify against what": (["verify", "x", "--against", "torch"], 1, "'torch' is not one of peft, adapters"),
     "report of nothing": (["report", "absent.json"], 1, "absent.json"),
     "inspect of nothing": (["inspect", "absent"], 1, "absent"),
