@@ -21,7 +21,7 @@ from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
 from ..engines.packed import PackedEngine
 from ..errors import CompositionError, TaskError, UsageError, did_you_mean
-from ..modules import FusionPart, Head
+from ..modules import FusionPart, Head, make_head
 from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
 from ..tasks.base import Task
@@ -31,6 +31,7 @@ from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
 _RETRIEVAL_DEPTH = 14 / 24
+_HEADLESS = ("retrieve", "mask")  # kinds that need no head of a module
 
 
 def evaluate(
@@ -58,8 +59,8 @@ def evaluate(
     """Score a module in the languages of a task. Rows of several languages share batches of one length.
 
     Args:
-        module: A module, its folder, or (for retrieval, which needs no head) a composition; None or "none" for
-            the plain backbone.
+        module: A module, its folder, or (for retrieval and plain text, which need no head) a composition; None or
+            "none" for the plain backbone.
         languages: "all", or language codes. With "all", languages of the benchmark that the data does not hold
             make the result partial.
         split: The task's evaluation split by default: test, or dev where only dev is labelled.
@@ -120,8 +121,9 @@ def evaluate(
         options |= {"layer": layer, "pooling": "mean", "centered": center}
         reader = vector_reader(runner, layer)
     else:
-        assert subject is not None and subject.head is not None
-        reader = head_reader(runner, subject.head.build(on).to(on.device))
+        own = subject.head if subject is not None and task.kind != "mask" else None
+        answers = make_head(task.kind, on, task.labels) if own is None else own.build(on)
+        reader = head_reader(runner, answers.to(on.device))
 
     def load(number: int, language: str) -> LanguageSet:
         loaded = source.load(task, split, language, on_bad_row=on_bad_row)
@@ -196,7 +198,7 @@ def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool
 def choose_head(module: TaskModule, task: Task, train_from: str | None) -> TaskModule:
     """Of a module of several tasks, it with the head that answers this one."""
     found = module.for_task(*(name for name in (train_from, task.name, task.train_from) if name))
-    if found.heads and task.kind != "retrieve":
+    if found.heads and task.kind not in _HEADLESS:
         there = ", ".join(f"{name} ({head.kind})" for name, head in module.heads.items())
         raise TaskError(
             f"'{module.name}' has no head for {task.name}; it has those of {there}. If one of them is meant, name it "
@@ -207,7 +209,7 @@ def choose_head(module: TaskModule, task: Task, train_from: str | None) -> TaskM
 
 def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> str | None:
     """Check that a module can answer a task; give the training task where it is to be said aloud."""
-    if task.kind == "retrieve":
+    if task.kind in _HEADLESS:
         return None
     if module is None or module.head is None:
         what = "The plain backbone" if module is None else f"'{module.name}'"
