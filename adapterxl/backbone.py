@@ -30,7 +30,8 @@ _TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt")
 _CONFIG_KEYS = frozenset(
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size initializer_range layer_norm_eps "
-    "pad_token_id bos_token_id eos_token_id position_embedding_type classifier_dropout".split()
+    "pad_token_id bos_token_id eos_token_id position_embedding_type classifier_dropout "
+    "tie_word_embeddings".split()
 )
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
           "max_position_embeddings", "type_vocab_size")  # fmt: skip

@@ -21,7 +21,7 @@ class Batch:
 
     Attributes:
         ragged: Their rows.
-        select: tag: flat indices of the labelled tokens, item by item; else None.
+        select: tag, mask: flat indices of the labelled or masked tokens, item by item; else None.
         targets: As `modules.heads.row_losses` takes them.
         items: The items, in their order.
     """
@@ -39,7 +39,7 @@ def collate(kind: str, items: Sequence[Item], device: torch.device) -> Batch:
     ragged = pack(rows, types, first_only=kind in ("classify", "choice")).to(device)
     select: Tensor | None = None
     targets: Any
-    if kind == "tag":
+    if kind in ("tag", "mask"):
         flat = [
             start + position
             for start, item in zip(ragged.starts, items, strict=True)
@@ -60,8 +60,8 @@ def collate(kind: str, items: Sequence[Item], device: torch.device) -> Batch:
 
 
 def count_targets(kind: str, items: Sequence[Item]) -> int:
-    """What a loss over these items is the mean of: words of tag items, else items."""
-    return sum(len(item.positions or ()) for item in items) if kind == "tag" else len(items)
+    """What a loss over these items is the mean of: words of tag items, masked tokens, else items."""
+    return sum(len(item.positions or ()) for item in items) if kind in ("tag", "mask") else len(items)
 
 
 def epoch_batches(

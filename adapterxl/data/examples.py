@@ -59,4 +59,13 @@ class PairExample:
     english: str
 
 
-Example = ClassifyExample | TagExample | SpanExample | ChoiceExample | PairExample
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """A plain text."""
+
+    id: str
+    language: str
+    text: str
+
+
+Example = ClassifyExample | TagExample | SpanExample | ChoiceExample | PairExample | TextExample

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from adapterxl.data.readers_squad import read_squad
-from adapterxl.data.readers_table import read_bitext, read_csv, read_jsonl, read_tsv, with_labels
+from adapterxl.data.readers_table import read_bitext, read_csv, read_jsonl, read_lines, read_tsv, with_labels
 from adapterxl.data.readers_tag import read_conllu, read_iob
 from adapterxl.data.rows import REQUIRED, BadRow, ExampleBuilder, Row, build_all
 from adapterxl.data.schema import INDEX_NAME, TABLE_READERS, Entry, Index
@@ -23,14 +23,14 @@ from adapterxl.tasks.base import Kind, Task
 
 # Kinds that each reader can serve; a table serves all, through its columns.
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
-    "csv": ("classify", "tag", "choice", "retrieve"),
-    "tsv": ("classify", "tag", "choice", "retrieve"),
-    "jsonl": ("classify", "tag", "span", "choice", "retrieve"),
+    "csv": ("classify", "tag", "choice", "retrieve", "mask"),
+    "tsv": ("classify", "tag", "choice", "retrieve", "mask"),
+    "jsonl": ("classify", "tag", "span", "choice", "retrieve", "mask"),
     "iob": ("tag",),
     "conllu": ("tag",),
     "squad": ("span",),
     "bitext": ("retrieve",),
-    "lines": (),
+    "lines": ("mask",),
 }
 
 
@@ -143,7 +143,7 @@ class LocalIndex:
         if task.kind not in kinds:
             able = [reader for reader, served in _KINDS.items() if task.kind in served]
             raise DataError(
-                f"{place}reader: found {entry.reader}, which holds {' or '.join(kinds) or 'plain text'}, not rows "
+                f"{place}reader: found {entry.reader}, which holds {' or '.join(kinds)}, not rows "
                 f"for a task of kind {task.kind}; expected one of: {', '.join(able)}."
             )
         if entry.reader not in TABLE_READERS:
@@ -249,6 +249,8 @@ def _rows_of(entry: Entry, file: TextFile) -> Iterator[Row | BadRow]:
         return read_tsv(file, entry.columns, header=entry.has_header)
     if entry.reader == "jsonl":
         return read_jsonl(file, entry.columns)
+    if entry.reader == "lines":
+        return read_lines(file)
     if entry.reader == "iob":
         return read_iob(file)
     if entry.reader == "conllu":

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from adapterxl.data.examples import ChoiceExample, ClassifyExample, Example, PairExample, SpanExample, TagExample
+from adapterxl.data.examples import (
+    ChoiceExample,
+    ClassifyExample,
+    Example,
+    PairExample,
+    SpanExample,
+    TagExample,
+    TextExample,
+)
 from adapterxl.errors import UsageError
 
 Casing = Literal["lower", "upper"]
@@ -71,7 +79,7 @@ def _perturbed(example: Example, how: Perturbation) -> Example:
         return replace(
             example, context=of(example.context, "context"), question=of(example.question, "question"), choices=choices
         )
-    assert isinstance(example, PairExample)
+    assert isinstance(example, PairExample | TextExample)
     return replace(example, text=of(example.text, "text"))
 
 

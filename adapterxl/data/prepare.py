@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError, UsageError
-from .examples import ChoiceExample, ClassifyExample, Example, SpanExample, TagExample
+from .examples import ChoiceExample, ClassifyExample, Example, SpanExample, TagExample, TextExample
+from .masking import Masking
 
 MAX_QUESTION = 64  # tokens of a question, as BERT's run_squad (Devlin et al. 2019)
 DOC_STRIDE = 128  # tokens that neighbouring windows of a context share, as BERT's run_squad
@@ -26,8 +27,8 @@ class Item:
         rows: Token ids.
         types: Segment ids, shaped as `rows`.
         target: classify, choice: label id. span: (start, end) token positions; (0, 0) where the window does not
-            hold the answer. tag: tag ids of `positions`.
-        positions: tag: token position of each labelled word's first sub-word.
+            hold the answer. tag: tag ids of `positions`. mask: the tokens that were there.
+        positions: tag: token position of each labelled word's first sub-word. mask: the masked places.
         words: tag: index of each labelled word in its example.
         offsets: span: (tokens, 2) character offsets into the context, (-1, -1) outside of it.
     """
@@ -68,8 +69,8 @@ def prepare(
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        max_length: Tokens per row, special ones included. Words and contexts beyond it go into further
-            windows; classify and choice are cut.
+        max_length: Tokens per row, special ones included. Words, contexts and plain text beyond it go into
+            further windows; classify and choice are cut.
 
     Raises:
         DataError: If there are no examples.
@@ -212,4 +213,19 @@ def _answer_tokens(offsets: np.ndarray, answers: Iterable[tuple[str, int]]) -> t
     return 0, 0
 
 
-_MAKERS: dict[str, Callable[..., _Made]] = {"classify": _classify, "tag": _tag, "span": _span, "choice": _choice}
+def _mask(chunk: Sequence[TextExample], start: int, tokenizer: Any, max_length: int) -> _Made:
+    """Masks that are always the same, for evaluation; training draws others for every batch."""
+    masking, generator = Masking(tokenizer), np.random.default_rng(start)
+    texts = [example.text for example in chunk]
+    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_overflowing_tokens=True)
+    items = [
+        Item(start + i, [drawn[0]], [_types(encoding, tokenizer)], drawn[2], drawn[1])
+        for encoding, i in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True)
+        if (drawn := masking.draw(encoding.ids, generator)) is not None
+    ]
+    return items, 0, 0
+
+
+_MAKERS: dict[str, Callable[..., _Made]] = {
+    "classify": _classify, "tag": _tag, "span": _span, "choice": _choice, "mask": _mask,
+}  # fmt: skip

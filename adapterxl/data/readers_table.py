@@ -1,4 +1,4 @@
-"""Readers of one row a record: csv, tsv, jsonl and pairs of aligned text files."""
+"""Readers of one row a record: csv, tsv, jsonl, lines of text and pairs of aligned text files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from adapterxl.data.rows import BadRow, Row, shown, value_at
+from adapterxl.data.rows import BadRow, Row, is_blank, shown, value_at
 from adapterxl.data.textfile import TextFile, parse_json
 from adapterxl.errors import DataError, did_you_mean
 
@@ -193,6 +193,13 @@ def with_labels(rows: Iterator[Row | BadRow], labels: TextFile) -> Iterator[Row 
         raise DataError(
             f"{labels.shown}:{used + 1}: labels_file: found {len(lines)} labels for {used} rows, expected one a row."
         )
+
+
+def read_lines(file: TextFile) -> Iterator[Row | BadRow]:
+    """Yield the lines of a plain text; blank ones stand between paragraphs, and are none."""
+    for number, line in enumerate(file.lines(), 1):
+        if not is_blank(line):
+            yield Row(f"{file.shown}:{number}", f"{file.name}:{number}", {"text": line}, path=file.shown)
 
 
 def read_bitext(text: TextFile, english: TextFile) -> Iterator[Row | BadRow]:

@@ -13,6 +13,7 @@ from adapterxl.data.examples import (
     PairExample,
     SpanExample,
     TagExample,
+    TextExample,
 )
 from adapterxl.data.source import OnBadRow
 from adapterxl.errors import DataError, UsageError, did_you_mean
@@ -29,6 +30,7 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "span": ("context", "question", "answers"),
     "choice": ("choices", "label"),
     "retrieve": ("text", "english"),
+    "mask": ("text",),
 }
 
 
@@ -240,6 +242,9 @@ class ExampleBuilder:
     def _retrieve(self, row: Row) -> PairExample:
         values = row.values
         return PairExample(_id(row), self.language, text_of(values, "text"), text_of(values, "english"))
+
+    def _mask(self, row: Row) -> TextExample:
+        return TextExample(_id(row), self.language, text_of(row.values, "text"))
 
 
 def _words(words: Sequence[Any]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ _METRICS: Mapping[Kind, tuple[str, ...]] = {
     "tag": ("token_accuracy",),
     "span": ("f1", "exact_match"),
     "retrieve": ("retrieval_accuracy",),
+    "mask": ("masked_accuracy",),
 }
 
 
@@ -53,7 +54,7 @@ class _UserTask(Entry):
             raise ValueError(f"labels: missing; kind {self.kind} needs the list of labels")
         if self.label_names is not None:
             raise ValueError("label_names: is for tasks of the package; list the labels here: labels")
-        if self.kind in ("span", "retrieve") and self.labels:
+        if self.kind in ("span", "retrieve", "mask") and self.labels:
             raise ValueError(f"labels: found {len(self.labels)}, but kind {self.kind} has none; leave them out")
         if self.no_answer and self.kind != "span":
             raise ValueError(f"no_answer: is for kind span, found kind {self.kind}; leave it out")

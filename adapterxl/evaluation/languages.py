@@ -47,11 +47,16 @@ class HeadSet:
         self.language, self.context = task.spoken(language)
         self.prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
         self.requests = [Request(self.prepared.items, reader, owner)]
+        self._tokens = on.tokenizer.convert_ids_to_tokens
 
     def score(self) -> Found:
         task, examples = self.task, self.examples
         predictions = join(self.prepared, self.requests[0].results, task.labels, task.no_answer)
-        golds = gold_answers(examples, task.labels)
+        if task.kind == "mask":  # what is asked for is known of the items alone
+            hidden = join(self.prepared, [item.target for item in self.prepared.items], (), False)
+            predictions, golds = ([self._tokens(ids) for ids in side] for side in (predictions, hidden))
+        else:
+            golds = gold_answers(examples, task.labels)
         records = [
             Record(
                 language=self.language,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..data.collate import Batch, collate, cut_batches
-from ..data.examples import ChoiceExample, ClassifyExample, Example, SpanExample, TagExample
+from ..data.examples import ChoiceExample, ClassifyExample, Example, SpanExample, TagExample, TextExample
 from ..data.prepare import Item, Prepared
 from ..engines import Engine
 from ..modules import Head
@@ -56,7 +56,7 @@ def head_reader(engine: Engine, head: Head) -> Reader:
         kind,
         engine,
         lambda hidden, batch: head.eval()(hidden, batch.ragged, batch.select),
-        lambda scores, batch: _split(kind, scores.float().cpu(), batch),
+        lambda scores, batch: _split(kind, scores, batch),
     )
 
 
@@ -206,7 +206,7 @@ def predict(
     no_answer: bool = False,
 ) -> list[Any]:
     """One prediction per example: a label, a list of tags (None where a word has no sub-word), an answer text,
-    or the index of a choice as text.
+    the index of a choice as text, or the ids of masked tokens.
 
     Args:
         tokens_per_batch: Most tokens per forward; rows are taken in order of length.
@@ -241,11 +241,11 @@ def _split(kind: str, scores: Tensor, batch: Batch) -> list[Any]:
         return scores.argmax(dim=1).tolist()
     if kind == "choice":
         return scores.view(len(batch.items), -1).argmax(dim=1).tolist()
-    if kind == "tag":
+    if kind in ("tag", "mask"):
         best = scores.argmax(dim=1).tolist()
-        ends = np.cumsum([len(item.words or ()) for item in batch.items]).tolist()
+        ends = np.cumsum([len(item.positions or ()) for item in batch.items]).tolist()
         return [best[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    values = scores.numpy()
+    values = scores.float().cpu().numpy()
     starts = batch.ragged.starts
     return [values[start : start + item.tokens] for start, item in zip(starts, batch.items, strict=True)]
 
@@ -272,6 +272,8 @@ def join(prepared: Prepared, found: Sequence[Any], labels: Sequence[str], no_ans
             answer = decode_span(example.context, spans, max_answer_length=MAX_ANSWER)
             belief = answer.no_answer_score - answer.score
             predictions.append(Answer(answer.text, belief) if no_answer else answer.text)
+        elif isinstance(example, TextExample):
+            predictions.append([token for _, result in windows for token in result])
         elif isinstance(example, ClassifyExample):
             predictions.append(labels[windows[0][1]])
         else:

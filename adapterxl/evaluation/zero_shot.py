@@ -22,7 +22,7 @@ from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
 from ..engines.packed import PackedEngine
 from ..errors import CompositionError, TaskError, UsageError, did_you_mean
-from ..modules import FusionPart, Head
+from ..modules import FusionPart, Head, make_head
 from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
 from ..tasks.base import Task
@@ -32,6 +32,7 @@ from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
 _RETRIEVAL_DEPTH = 14 / 24
+_HEADLESS = ("retrieve", "mask")  # kinds that need no head of a module
 
 TaskList = list[str] | list[Path] | list[Task] | tuple[TaskLike, ...]
 
@@ -69,8 +70,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     """Score a module in the languages of a task, or of several. Rows of all share batches of one length.
 
     Args:
-        module: A module, its folder, or (for retrieval, which needs no head) a composition; None or "none" for
-            the plain backbone.
+        module: A module, its folder, or (for retrieval and plain text, which need no head) a composition; None or
+            "none" for the plain backbone.
         task: One task; or a list of them for a dict of scores by task name, the same as of one after another. A module
             of a mix answers each with that task's head; rows that several heads read run once.
         languages: "all", or language codes that every task has. With "all", languages of the benchmark that the data
@@ -137,6 +138,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
         if each.task.kind == "retrieve":
             each.options |= {"layer": layer, "pooling": "mean", "centered": center}
             each.reader = vectors
+        elif each.task.kind == "mask":  # the backbone's own head
+            each.reader = head_reader(runner, make_head("mask", on, each.task.labels).to(on.device))
         else:
             assert each.subject is not None and each.subject.head is not None
             state = each.subject.head  # tasks may share one
@@ -261,7 +264,7 @@ def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool
 def choose_head(module: TaskModule, task: Task, train_from: str | None) -> TaskModule:
     """Of a module of several tasks, it with the head that answers this one."""
     found = module.for_task(*(name for name in (train_from, task.name, task.train_from) if name))
-    if found.heads and task.kind != "retrieve":
+    if found.heads and task.kind not in _HEADLESS:
         there = ", ".join(f"{name} ({head.kind})" for name, head in module.heads.items())
         raise TaskError(
             f"'{module.name}' has no head for {task.name}; it has those of {there}. If one of them is meant, name it "
@@ -272,7 +275,7 @@ def choose_head(module: TaskModule, task: Task, train_from: str | None) -> TaskM
 
 def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> str | None:
     """Check that a module can answer a task; give the training task where it is to be said aloud."""
-    if task.kind == "retrieve":
+    if task.kind in _HEADLESS:
         return None
     if module is None or module.head is None:
         what = "The plain backbone" if module is None else f"'{module.name}'"

@@ -30,10 +30,16 @@ PIPELINES = {
     "span": "question-answering",
     "choice": "multiple-choice",
     "retrieve": "sentence-similarity",
+    "mask": "fill-mask",
     "": "feature-extraction",
 }
 # Our metrics under the names that the hub has.
-_METRICS = {"token_accuracy": "accuracy", "retrieval_accuracy": "accuracy", "span_f1": "f1"}
+_METRICS = {
+    "token_accuracy": "accuracy",
+    "retrieval_accuracy": "accuracy",
+    "masked_accuracy": "accuracy",
+    "span_f1": "f1",
+}
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{1,40}")
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import TaskError
+from ..backbone import Backbone
+from ..errors import BackboneError, TaskError, UsageError
 from ..ragged import RaggedBatch
 from .base import dropout, linear
 
@@ -29,8 +31,8 @@ class Head(nn.Module):
     as `modules_to_save` and vanilla code finds them.
 
     Attributes:
-        kind: classify, tag, span or choice.
-        labels: Label names; empty for span and choice.
+        kind: classify, tag, span, choice or mask.
+        labels: Label names; empty for span, choice and mask.
     """
 
     kind: str
@@ -63,7 +65,7 @@ class Head(nn.Module):
 
         Returns:
             (rows, outputs) in the caller's row order for classify and choice; (tokens, outputs), or
-            (selected, outputs) with `select` as token indices, for tag and span.
+            (selected, outputs) with `select` as token indices, for tag, span and mask.
         """
         hidden = hidden.to(next(iter(self.weights.values())).dtype)
         if self.kind in ("classify", "choice"):
@@ -77,6 +79,10 @@ class Head(nn.Module):
         if self.kind != "span":  # Hugging Face's span head has no dropout
             x = dropout(x, self.dropout_p, self.training)
         return self.linear(self.out, x)
+
+    def shaped(self, on: Backbone) -> Head:
+        """The head as shapes without numbers, for a backbone that is shapes too."""
+        return copy.deepcopy(self).to(on.device)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights under Hugging Face names, such as ``classifier.out_proj.weight``."""
@@ -141,13 +147,82 @@ class ChoiceHead(Head):
         _keep_bias(self)
 
 
+class MaskHead(Head):
+    """The backbone's own head for masked tokens, as its checkpoint stores it: dense, activation, LayerNorm, decoder.
+
+    It is frozen, and no part of a module. The decoder is the table of token embeddings, unless the checkpoint's
+    config.json says that they are not tied; then it is read too.
+
+    Raises:
+        BackboneError: If the checkpoint does not store it, or in other shapes.
+        UsageError: If the table is kept apart from the GPU.
+    """
+
+    kind = "mask"
+
+    def __init__(self, on: HeadSpace, labels: Sequence[str] = ()) -> None:
+        assert isinstance(on, Backbone)  # modules have no such head, so none is read of a folder
+        nn.Module.__init__(self)
+        if on.embeddings == "cpu" and on.device.type == "cuda":
+            raise UsageError(
+                "Masked language modelling scores every token of the vocabulary with the table of token embeddings: "
+                "leave out --embeddings cpu."
+            )
+        from transformers.activations import ACT2FN
+
+        self.labels, self.weights = (), nn.ParameterDict()
+        bert, width, words = on.model_type == "bert", on.hidden, on.config.vocab_size
+        prefix, norm = ("cls.predictions.transform.", "LayerNorm") if bert else ("lm_head.", "layer_norm")
+        own = "cls.predictions." if bert else "lm_head."
+        for name, place, shape in (
+            ("dense", f"{prefix}dense.weight", (width, width)),
+            ("dense_bias", f"{prefix}dense.bias", (width,)),
+            ("norm", f"{prefix}{norm}.weight", (width,)),
+            ("norm_bias", f"{prefix}{norm}.bias", (width,)),
+            ("bias", f"{own}bias", (words,)),
+            *(() if on.config.tie_word_embeddings else (("decoder", f"{own}decoder.weight", (words, width)),)),
+        ):
+            self.register_buffer(name, _stored(on, place, shape), persistent=False)
+        self._on, self._epsilon = on, on.config.layer_norm_eps
+        self._activation = ACT2FN[on.config.hidden_act] if bert else F.gelu
+
+    def forward(self, hidden: Tensor, batch: RaggedBatch, select: Tensor | None = None) -> Tensor:
+        held: Any = self._buffers
+        decoder = held["decoder"] if "decoder" in held else self._on.model.embeddings.word_embeddings.weight
+        x = (hidden if select is None else hidden.index_select(0, select)).to(decoder.dtype)
+        x = self._activation(linear(x, held["dense"], held["dense_bias"]))
+        x = F.layer_norm(x, x.shape[1:], held["norm"].to(x.dtype), held["norm_bias"].to(x.dtype), self._epsilon)
+        return linear(x, decoder, held["bias"])
+
+    def shaped(self, on: Backbone) -> Head:
+        return MaskHead(on).to(on.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None: they are the backbone's."""
+        return {}
+
+
+def _stored(on: Backbone, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of a checkpoint's head for masked tokens, in the backbone's precision."""
+    try:
+        found = on.stored(name)
+    except BackboneError as error:
+        raise BackboneError(
+            f"{on.name}: the checkpoint has no head for masked tokens (no tensor {name}), which masked language "
+            "modelling needs. Give a base that was saved with it, such as FacebookAI/xlm-roberta-base."
+        ) from error
+    if found.shape != shape:
+        raise BackboneError(f"{on.name}: {name}: found shape {tuple(found.shape)}, expected {shape}.")
+    return found.to(on.dtype)
+
+
 def _keep_bias(head: Head) -> None:
     """Keep the bias of a head whose scores compete with each other: it adds the same to all of them, so its gradient
     is zero, and Adam would only make the rounding of it into steps."""
     head.weights[_flat(head.out, "bias")].requires_grad_(False)
 
 
-_HEADS = {head.kind: head for head in (ClassifyHead, TagHead, SpanHead, ChoiceHead)}
+_HEADS = {head.kind: head for head in (ClassifyHead, TagHead, SpanHead, ChoiceHead, MaskHead)}
 
 
 def make_head(kind: str, on: HeadSpace, labels: Sequence[str]) -> Head:
@@ -163,11 +238,11 @@ def row_losses(kind: str, scores: Tensor, batch: RaggedBatch, targets: Any) -> T
     Args:
         scores: What the head gave.
         targets: classify: label ids (rows,). choice: (choices per item, label ids (items,)).
-            tag: tag ids (selected,), in the order of `select`. span: (start, end) token positions within
+            tag, mask: tag or token ids (selected,), in the order of `select`. span: (start, end) token positions within
             their rows, (rows, 2), in the caller's row order.
     """
     scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
-    if kind in ("classify", "tag"):
+    if kind in ("classify", "tag", "mask"):
         return F.cross_entropy(scores, targets)
     if kind == "choice":
         choices, labels = targets

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["classify", "tag", "span", "choice", "retrieve"]
-KINDS: tuple[Kind, ...] = ("classify", "tag", "span", "choice", "retrieve")
+Kind = Literal["classify", "tag", "span", "choice", "retrieve", "mask"]
+KINDS: tuple[Kind, ...] = ("classify", "tag", "span", "choice", "retrieve", "mask")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
         name: Short name, as in `adapterxl train NAME`.
         kind: classify (one or two texts -> label), tag (word -> tag), span (question + context ->
             answer span), choice (context + question -> one of several texts), retrieve (no training;
-            sentence -> its translation).
+            sentence -> its translation), mask (plain text -> its masked tokens, by the backbone's own head).
         summary: One line for `adapterxl list tasks`.
         source: Paper or specification.
         labels: Label or tag set; the position is the label id in the hub dataset. choice: what a row calls its

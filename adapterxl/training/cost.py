@@ -56,7 +56,7 @@ class Cost:
     Attributes:
         matrices: The encoder's frozen Linears.
         embeddings: The table of token embeddings; 0 where it is kept on the CPU.
-        rest: All other frozen weights, modules below included.
+        rest: All other frozen weights, modules below and a frozen head included.
         trained: What learns in fp32, with Adam's two moments, and gradients that wait for the next batch.
         kept: What the forward pass keeps for the backward pass.
         temporary: What else there is at the peak, gradients of this batch included.
@@ -90,12 +90,13 @@ def step_cost(
     """
     shadow = _shadow(on, options)
     engine = PackedEngine(shadow, frozen, new)
-    heads = {head: copy.deepcopy(head).to(META) for head, _ in batches}
+    heads = {head: head.shaped(shadow) for head, _ in batches}
     learns = [*engine.parameters().values(), *(p for head in heads.values() for p in head.parameters())]
     numbers = sum(p.numel() * p.element_size() for p in learns)
     table = _bytes(shadow.model.embeddings.word_embeddings)
     matrices = sum(_bytes(module, recurse=False) for module in shadow.model.encoder.modules() if _is_linear(module))
     below = sum(_bytes(part) for part in engine.frozen)
+    below += sum(t.numel() * t.element_size() for head in heads.values() for t in head.buffers())
     if options.accumulation > 1:
         for parameter in learns:
             parameter.grad = torch.zeros_like(parameter)
@@ -141,6 +142,7 @@ def _run(
     """Bytes that are kept after the forward pass, and the most that there are in the step."""
     weights = {t.untyped_storage()._cdata for t in (*on.model.parameters(), *on.model.buffers(), *learns)}
     weights |= {t.untyped_storage()._cdata for part in engine.frozen for t in part.parameters()}
+    weights |= {t.untyped_storage()._cdata for t in head.buffers()}
     saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -212,6 +212,11 @@ def prepare_job(
     for one, _ in found:
         if one.kind == "retrieve":
             raise TaskError(f"{one.name} is a retrieval task: it is evaluated, not trained.")
+        if one.kind == "mask" and mixed is not None:
+            raise TaskError(
+                f"{one.name} is plain text, which trains no head and takes no part in a mix. Train a module on it "
+                "first, and the mix with --start on top of it."
+            )
     name = check_name(name or (mixed.name if mixed else found[0][0].name))
     before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
@@ -226,6 +231,8 @@ def prepare_job(
             f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
         )
     job = Job(given, mixed, before, method, settings, on, engine, name)
+    if job.trains == "none" and given[0].task.kind == "mask":
+        raise UsageError(f"--method none trains the head alone, but plain text ({given[0].task.name}) trains no head.")
     return job if settings.memory is None else fit_memory(job)
 
 
@@ -275,6 +282,8 @@ def _task_rows(
         raise TaskError(f"{trained_from.name}: no training rows are left after holding out dev rows.")
     max_length = min(settings.max_length or task.max_length, on.max_length)
     prepared = prepare(task.kind, rows, on.tokenizer, max_length, progress=progress)
+    if not prepared.items:
+        raise TaskError(f"{trained_from.name}: its training rows have no word that the backbone's tokenizer knows.")
     if prepared.truncated:
         notes.append(f"{prepared.truncated} of {len(rows)} training rows are longer than {max_length} tokens, and cut.")
     if prepared.unlabelled:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.collate import Batch, collate, count_targets, epoch_batches
+from ..data.masking import Masking
 from ..data.prepare import Item
 from ..engines import Engine
 from ..errors import TrainingError
@@ -27,12 +28,17 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Stream:
-    """One task's training items and the head that answers it; tasks of a mix may share a head."""
+    """One task's training items and the head that answers it; tasks of a mix may share a head.
+
+    Attributes:
+        masking: mask: draws the masks of every batch anew; None for other kinds.
+    """
 
     task: str
     kind: str
     head: Head
     items: Sequence[Item]
+    masking: Masking | None = None
 
 
 class Loop:
@@ -114,6 +120,8 @@ class Loop:
         self._at = self.sample(sum(self._drawing))
         stream, number = self.streams[self._at], self._drawing[self._at]
         items = [stream.items[i] for i in self.drawn_from[self._at][number]]
+        if stream.masking is not None:  # before it is shared, so that processes change no mask
+            items = stream.masking.again(items, [self.settings.seed, 5, number])
         self._drawing[self._at] += 1
         self._used.add(self._at)
         rows = [len(row) for item in items for row in item.rows]

@@ -162,9 +162,9 @@ class _Plans:
 
     def options(self, precision: tuple[str, int | None]) -> Iterator[Options]:
         """All of one precision, from the quickest to the leanest."""
-        places = ("device", "cpu") if self.on.embeddings == "device" and self.on.device.type != "cpu" else (
-            self.on.embeddings,
-        )  # fmt: skip
+        # A head for masked tokens scores all tokens with the table, where it is.
+        fixed = self.on.device.type == "cpu" or any(head.kind == "mask" for head, _ in self.tasks)
+        places = (self.on.embeddings,) if fixed or self.on.embeddings == "cpu" else ("device", "cpu")
         for cut in self.cuts():
             for again in (False, True) if not self.on.checkpointing else (True,):
                 for place in places:

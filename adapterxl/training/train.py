@@ -18,6 +18,7 @@ from ..artifacts.store import MANIFEST, check_target
 from ..backbone import Backbone
 from ..console import say
 from ..data.examples import ChoiceExample
+from ..data.masking import Masking
 from ..data.resolve import DataLike, TaskLike
 from ..data.source import OnBadRow
 from ..engines import Engine, get_engine
@@ -231,8 +232,12 @@ def make_loop(job: Job, folder: Path | None = None, *, progress: bool = False) -
         raise TrainingError(f"The {job.engine} engine would train {learning:,} weights, expected {expected:,}.")
     use_trunk_cache(engine, job, progress=progress)
     streams = [
-        Stream(one.task.name, one.task.kind, head, one.rows.items) for one, head in zip(job.given, heads, strict=True)
-    ]
+        Stream(
+            one.task.name, one.task.kind, head, one.rows.items,
+            Masking(on.tokenizer) if one.task.kind == "mask" else None,
+        )
+        for one, head in zip(job.given, heads, strict=True)
+    ]  # fmt: skip
     loop = Loop(
         engine, streams, job.settings, job.rate, on.device, name=job.name,
         sample=None if job.mix is None else job.mix.sampler(_rows(job), job.settings.seed),
@@ -263,10 +268,10 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
     engine, exported = loop.engine, loop.engine.export()
     states: dict[Head, HeadState] = {}
     for stream in loop.streams:
-        if stream.head not in states:
+        if stream.head not in states and stream.kind != "mask":  # that head is the backbone's
             tensors = {name: tensor.cpu().clone() for name, tensor in stream.head.tensors().items()}
             states[stream.head] = HeadState(stream.kind, stream.head.labels, tensors)
-    heads = {stream.task: states[stream.head] for stream in loop.streams}
+    heads = {stream.task: states[stream.head] for stream in loop.streams if stream.head in states}
     start, first = job.start, job.given[0]
     training = {
         "method": job.trains,
@@ -299,7 +304,7 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         task=first.trained_from.name,
         kind=first.task.kind,
         parts=_parts(job, engine, exported),
-        head=heads[first.task.name],
+        head=heads.get(first.task.name),
         base=job.on.describe(),
         operator="train",
         composition=start.text if start else None,

@@ -21,6 +21,8 @@ def use_trunk_cache(engine: Engine, job: Job, *, progress: bool) -> None:
         return
     if not isinstance(engine, PackedEngine):
         raise UsageError(f"Trunk cache: the {job.engine} engine has none; use --engine packed, or leave the cache out.")
+    if any(one.task.kind == "mask" for one in job.given):
+        raise UsageError("Trunk cache: masks are drawn anew for every batch, so no row comes twice; leave it out.")
     fill(engine.cache_trunk(settings.trunk_cache, settings.trunk_cache_limit * 1e9), job, progress=progress)
 
 

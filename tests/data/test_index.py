@@ -189,7 +189,11 @@ def test_a_bad_index_is_refused_with_file_and_field(tmp_path, text, pattern):
     [
         ("panx", "{reader: conllu, dev: {en: [a]}}", None),
         ("panx", "{reader: squad, dev: {en: [a]}}", r"tasks\.panx\.reader: found squad.*jsonl, iob, conllu"),
-        ("mnli", "{reader: lines, dev: {en: [a]}}", r"reader: found lines, which holds plain text"),
+        (
+            "mnli",
+            "{reader: lines, dev: {en: [a]}}",
+            r"reader: found lines, which holds mask, not rows for a task of kind classify",
+        ),
         ("mnli", "{reader: tsv, columns: {text: 0, label: 1}, dev: {en: [a]}}", r"tasks\.mnli\.columns\.text_pair"),
         ("copa", "{reader: tsv, columns: {choices: [0, 1]}, dev: {en: [a]}}", r"tasks\.copa\.columns\.label: missing"),
     ],

@@ -24,6 +24,7 @@ ONE_ROW = {  # a valid row of each metric: (prediction, gold), fully right
     "f1": ("42", ("42",)),
     "macro_f1": ("neutral", "neutral"),
     "map_at_20": (("7", "8"), ("7", "8")),
+    "masked_accuracy": (["dog"], ["dog"]),
     "mlqa": ("42", ("42",)),
     "mlqa_exact_match": ("42", ("42",)),
     "mlqa_f1": ("42", ("42",)),
@@ -95,6 +96,7 @@ SAMPLES = {  # rows of every sort: right, wrong, half right, empty, without an a
     "span_f1": [(["B-PER", "I-PER", None], ["B-PER", "I-PER", "O"]), (["O"], ["B-LOC"]), (["O"], ["O"]), ([], [])],
     "token_accuracy": [(["N", None], ["N", "V"]), ([], []), (["V"], ["V"])],
 }  # fmt: skip
+SAMPLES["masked_accuracy"] = SAMPLES["token_accuracy"]
 LABELS = [("a", "a"), ("a", "b"), ("b", "b"), ("c", "b"), ("", "")]
 RANKINGS = [(("1", "2"), ("1",)), (("1", "2"), ("2", "3")), ((), ("1",)), (("1", "1"), ("1",)), (("2",), ("1", "2"))]
 SAMPLES |= dict.fromkeys(("f1", "squad", "mlqa", "mlqa_exact_match", "mlqa_f1"), SAMPLES["exact_match"])

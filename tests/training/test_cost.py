@@ -40,8 +40,8 @@ def items_of(kind: str, lengths: Sequence[int], on: Backbone) -> list[Item]:
     found = []
     for row in random_rows(lengths, on):
         places, types = tuple(range(0, len(row), 2)), ((0,) * len(row),)
-        target: Any = {"tag": (0,) * len(places), "span": (0, 0)}.get(kind, 0)
-        words = {"positions": places, "words": places} if kind == "tag" else {}
+        target: Any = {"tag": (0,) * len(places), "mask": (0,) * len(places), "span": (0, 0)}.get(kind, 0)
+        words = {"positions": places, "words": places} if kind in ("tag", "mask") else {}
         found.append(Item(0, (tuple(row),), types, target, **words))
     return found
 
@@ -77,7 +77,7 @@ class Step:
         self.loss().backward()
 
     def weights(self) -> Iterator[torch.Tensor]:
-        yield from (*self.on.model.parameters(), *self.on.model.buffers(), *self.learns)
+        yield from (*self.on.model.parameters(), *self.on.model.buffers(), *self.learns, *self.head.buffers())
         for part in self.engine.frozen:
             yield from part.parameters()
 
@@ -110,6 +110,8 @@ def fusion(on: Backbone, variant: str) -> FusionPart:
         (Bottleneck(variant="par_bn", layers=(1,)), Options(), LONG, "tag", False),
         (None, Options(), RAGGED, "span", True),
         (LoRA(rank=8), Options(), LONG, "classify", False),
+        (LoRA(rank=2), Options(), LONG, "mask", True),
+        (LoRA(rank=2), Options(dtype="bf16", bits=4), RAGGED, "mask", False),
     ],
 )
 def test_what_is_kept_is_as_predicted(
