@@ -10,7 +10,7 @@ SHARED := $(abspath $(or $(ADAPTERXL_SHARED),../shared))
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --use-pep517 -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 demo: $(STAMP)
