@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterxl.errors import DataError
+from adapterxl.folders import cache_folder
 
 NAME = "hub-data.lock.json"
 
@@ -38,7 +39,7 @@ class _Content(BaseModel):
 
 def default_lock() -> Path:
     """Return the lock file that is used unless another is named: in the cache, which ADAPTERXL_CACHE names."""
-    return Path(os.environ.get("ADAPTERXL_CACHE") or Path.home() / ".cache" / "adapterxl") / NAME
+    return cache_folder() / NAME
 
 
 class Lock:

@@ -24,6 +24,7 @@ from ..backbone import DTYPES, Backbone
 from ..console import say
 from ..data.collate import cut_batches
 from ..errors import TrainingError, UsageError
+from ..folders import cache_folder
 from ..modules import Part
 from ..ragged import RaggedBatch, pack
 from .encoder import encode
@@ -248,8 +249,7 @@ def open_trunk(
                 f"({config.hidden_dropout_prob:g}), so every epoch sees the same states there: less noise in training."
             ]
         )
-    cache = Path(os.environ.get("ADAPTERXL_CACHE") or Path.home() / ".cache" / "adapterxl")
-    return TrunkCache(backbone, frozen, layer, dtype=dtype, limit=limit, folder=cache / "trunk")
+    return TrunkCache(backbone, frozen, layer, dtype=dtype, limit=limit, folder=cache_folder() / "trunk")
 
 
 def _row_digest(ids: np.ndarray, types: np.ndarray) -> bytes:

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from adapterxl.folders import cache_folder
 from adapterxl.miniature.facts import ANIMALS, OBJECTS, PERSONS, Split
 from adapterxl.miniature.grammar import Language
 from adapterxl.miniature.languages import LANGUAGES
@@ -115,8 +115,7 @@ def data_folder(name: str) -> Path:
     ADAPTERXL_CACHE names another cache. A folder that another process writes at the same time is never half seen:
     it appears by rename.
     """
-    cache = Path(os.environ.get("ADAPTERXL_CACHE") or Path.home() / ".cache" / "adapterxl")
-    folder = cache / f"miniature-{VERSION}" / name
+    folder = cache_folder() / f"miniature-{VERSION}" / name
     if not (folder / INDEX_NAME).is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as staged:

@@ -12,7 +12,7 @@ from ..console import say
 from ..data.prepare import Item
 from ..errors import UsageError
 from ..frozen import available
-from ..modules import Head
+from ..modules import Head, Part
 from .cost import Cost, Options, step_cost
 from .loop import Batches, count_steps
 from .settings import Settings, memory_bytes
@@ -126,6 +126,15 @@ def _costliest(on: Backbone, items: Sequence[Item], settings: Settings) -> list[
     return [items[i] for i in max((b for epoch in epochs for b in epoch), key=lambda b: sum(load[i] for i in b))]
 
 
+def run_cost(
+    on: Backbone, options: Options, frozen: Sequence[Part], new: Part | None,
+    batches: Sequence[tuple[Head, Sequence[Item]]], settings: Settings,
+) -> Cost:  # fmt: skip
+    """The cost of a step as these settings make it: several batches, and a copy of the best state where one is kept."""
+    given = replace(options, accumulation=settings.accumulation)
+    return step_cost(on, given, frozen, new, batches, copies=1 if settings.patience else 0)
+
+
 def options_of(on: Backbone) -> Options:
     """The options that a backbone has."""
     return Options(on.dtype_name, on.bits, on.embeddings, on.checkpointing)
@@ -189,12 +198,14 @@ class _Plans:
 
     def cost(self, options: Options) -> Cost:
         if options not in self._costs:
-            settings = self.cut(options.accumulation)
-            copies = 1 if settings.patience else 0
-            given = replace(options, accumulation=settings.accumulation)
-            batches = self.batches(options.accumulation)
-            self._costs[options] = step_cost(self.on, given, *self.parts, batches, copies=copies)
+            self._costs[options] = self.cost_of(options, *self.parts)
         return self._costs[options]
+
+    def cost_of(self, options: Options, frozen: Sequence[Part], new: Part | None) -> Cost:
+        """The cost with these parts instead of the job's own."""
+        return run_cost(
+            self.on, options, frozen, new, self.batches(options.accumulation), self.cut(options.accumulation)
+        )
 
     def batches(self, parts: int) -> list[tuple[Head, list[Item]]]:
         """Each task's head and costliest batch."""
@@ -220,7 +231,7 @@ def _refusal(plans: _Plans, budget: int) -> str:
     if method is not None and layers is None and on.layers > 1:
         upper = replace(method, layers=tuple(range(on.layers // 2, on.layers)))
         part = upper.build("part", on, _generator(), plans.job._dtype)
-        lower = step_cost(on, leanest.options, plans.parts[0], part, plans.batches(leanest.options.accumulation))
+        lower = plans.cost_of(leanest.options, plans.parts[0], part)
         said += f", or train modules in the upper half of the layers only (--layers {on.layers // 2}-{on.layers - 1}), "
         said += f"which takes {size(lower.total)}"
     elif leanest.settings.max_length is None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backbone import Backbone
 from ..data.prepare import Item, Prepared
 from ..modules import FusionPart, Head, Part
-from .cost import step_cost
+from .cost import Cost
 from .loop import Batches, count_steps
-from .memory import breakdown, costliest, options_of
+from .memory import breakdown, costliest, options_of, run_cost, size
 from .settings import Settings
 
 _GFLOPS = {"cpu": 15.0, "cuda": 20_000.0}  # per core; per GPU. Rough: for an order of magnitude only.
@@ -23,9 +23,26 @@ class TrainingPlan:
     """Figures of a dry run; `table` gives them as (what, value) lines."""
 
     lines: tuple[tuple[str, str], ...]
+    cost: Cost
 
     def table(self) -> list[tuple[str, str]]:
         return list(self.lines)
+
+
+def together(plans: Mapping[str, TrainingPlan], shared: bool) -> TrainingPlan:
+    """The plans of several modules as one.
+
+    Args:
+        shared: They train in one pass over one backbone, rather than one after another. Its memory is the sum of
+            theirs with the backbone counted once; more if some learn in lower layers than others, as a joint batch
+            keeps all its rows from the lowest of these layers on.
+    """
+    costs = [plan.cost for plan in plans.values()]
+    own = {field: sum(getattr(cost, field) for cost in costs) for field in ("rest", "trained", "kept", "temporary")}
+    cost = replace(costs[0], **own) if shared else max(costs, key=lambda cost: cost.total)
+    what = f"about {size(cost.total)} at the peak of a step that all {len(costs)} make together, with one backbone"
+    each = [line for name, plan in plans.items() for line in (("module", name), *plan.lines)]
+    return TrainingPlan((*each, ("together", what if shared else "one after another")), cost)
 
 
 def forward_flops(on: Any, tokens: int, squares: int) -> int:
@@ -71,9 +88,7 @@ def estimate(
     new = 0 if part is None else part.size()
     fused = sum(p.numel() for one in fusions for p in one.learnable().values())
     head_size = sum(p.numel() for head in dict.fromkeys(head for head, _ in tasks) for p in head.parameters())
-    given = replace(options_of(on), accumulation=settings.accumulation)
-    copies = 1 if settings.patience else 0
-    cost = step_cost(on, given, frozen, part, costliest(on, tasks, settings), copies=copies)
+    cost = run_cost(on, options_of(on), frozen, part, costliest(on, tasks, settings), settings)
     cores = os.cpu_count() or 1
     speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
     lines = (
@@ -94,7 +109,7 @@ def estimate(
         ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),
         *breakdown(cost, "" if engine == "packed" else " (of the packed engine)"),
     )
-    return TrainingPlan(lines)
+    return TrainingPlan(lines, cost)
 
 
 def _bytes(count: float) -> str:

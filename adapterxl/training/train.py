@@ -1,4 +1,4 @@
-"""`train`: tasks, methods and starting points -> a TaskModule each; and the plan of one for a dry run."""
+"""`train`: tasks, methods and starting points -> a TaskModule each; and its plan for a dry run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..modules import FusionPart, Head, Method, Part
 from ..operators import Member
 from .job import Job, TaskRows, prepare_job
 from .loop import Loop, Stream
-from .plan import TrainingPlan, estimate
+from .plan import TrainingPlan, estimate, together
 from .processes import Processes, is_main
 from .sampling import Mix, is_mix, read_mix, short_name
 from .settings import Settings
@@ -85,20 +85,15 @@ def train(
         on=on, method=method, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
         train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress and is_main(),
     )  # fmt: skip
-    several = not isinstance(task, TaskLike | Mix)
-    if several and name is not None:
-        raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
-    wanted = _wanted(task) if several else {"": {"task": task, "name": name}}  # type: ignore[arg-type]
-    targets = {key: None if out is None else Path(out) / key if several else Path(out) for key in wanted}
+    wanted = _wanted(task, name, settings)
+    targets = _targets(wanted, out)
     finished = {key: out for key, out in targets.items() if out is not None and _finished(out, resume, overwrite)}
     runs: dict[str, Path] = {}
     for key, target in targets.items():
         if target is not None and key not in finished:
             check_target(target, overwrite)
             runs[key] = _run_folder(target, resume, overwrite)
-    if len(wanted) > 1 and any(_read(own).get("settings", settings or Settings()).memory for own in wanted.values()):
-        raise UsageError("memory plans for one training, not for several together; train the tasks one by one.")
-    jobs = {key: prepare_job(**common | {"name": None} | _read(own)) for key, own in wanted.items()}
+    jobs = {key: prepare_job(**common | _read(own)) for key, own in wanted.items()}
     modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
     left = [key for key in wanted if key not in finished]
     say(dict.fromkeys(note for key in left for note in jobs[key].notes) if is_main() else ())
@@ -115,12 +110,13 @@ def train(
         with _seeded(jobs[keys[0]].settings.seed, processes.rank, on.device):
             each = [(jobs[key], runs.get(key), targets[key]) for key in keys]
             modules |= zip(keys, _fit(each, processes, resume, overwrite, progress), strict=True)
-    return {key: modules[key] for key in wanted} if several else modules[""]
+    return modules[_ONE] if _ONE in wanted else {key: modules[key] for key in wanted}
 
 
 def plan(
-    task: TaskLike | Mix | Sequence[TaskLike | Mix],
+    task: TaskLike | Mix | Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]],
     *,
+    settings: Settings | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -128,15 +124,18 @@ def plan(
     **arguments: Any,
 ) -> TrainingPlan:
     """What `train` with the same arguments would do: rows, steps, sizes, FLOPs, time and memory. Trains nothing."""
-    if not isinstance(task, TaskLike | Mix):
-        tasks = list(task)
-        if len(tasks) != 1:
-            raise UsageError("A dry run is for one task; give them one at a time.")
-        task = tasks[0]
-    if out is not None:
-        check_target(Path(out), overwrite)
-    job = prepare_job(**_read({"task": task}), name=name, **arguments)
-    say(job.notes)
+    wanted = _wanted(task, name, settings)
+    for target in _targets(wanted, out).values():
+        if target is not None:
+            check_target(target, overwrite)
+    jobs = {key: prepare_job(**{"settings": settings} | arguments | _read(own)) for key, own in wanted.items()}
+    say(dict.fromkeys(note for job in jobs.values() for note in job.notes))
+    plans = {key: _estimate(job) for key, job in jobs.items()}
+    first, *others = plans.values()
+    return together(plans, next(iter(jobs.values())).engine == "packed") if others else first
+
+
+def _estimate(job: Job) -> TrainingPlan:
     answered = [(head, one.rows.items) for head, one in zip(job.new_heads(), job.given, strict=True)]
     return estimate(
         job.on, job.new_part(), job.start_parts(), job.rows, answered, job.settings,
@@ -146,11 +145,21 @@ def plan(
     )  # fmt: skip
 
 
+_ONE = ""  # the key of a module that was asked for alone
 _OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "on_bad_row")
 
 
-def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said of each of several modules, by name."""
+def _wanted(
+    task: TaskLike | Mix | Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]],
+    name: str | None,
+    settings: Settings | None,
+) -> dict[str, dict[str, Any]]:
+    """What is said of each module, by name; by `_ONE` if it was asked for alone."""
+    if isinstance(task, TaskLike | Mix):
+        return {_ONE: {"task": task, "name": name}}
+    if name is not None:
+        raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
+    found: dict[str, dict[str, Any]]
     if isinstance(task, Mapping):
         for name, own in task.items():
             check_name(name)
@@ -165,10 +174,17 @@ def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) ->
         names = [one.name if isinstance(one, Mix) else short_name(one) for one in read]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"Tasks: '{twice}' is named twice. Give a dict with a name for each module instead.")
-        found = {name: {"task": one} for name, one in zip(names, read, strict=True)}
+        found = {name: {"task": one, "name": None} for name, one in zip(names, read, strict=True)}
     if not found:
         raise UsageError("Tasks: none given; name at least one.")
+    if len(found) > 1 and any((own.get("settings") or settings or Settings()).memory for own in found.values()):
+        raise UsageError("memory plans for one training, not for several together; train the tasks one by one.")
     return found
+
+
+def _targets(wanted: Mapping[str, Any], out: str | Path | None) -> dict[str, Path | None]:
+    """The folder of each module."""
+    return {key: None if out is None else Path(out) / key for key in wanted}  # `/ _ONE` leaves a path as it is
 
 
 def _read(own: Mapping[str, Any]) -> dict[str, Any]:
