@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "adapterxl"
 # Each layer may import those above it in this list, and itself. `adapterxl` alone (the version) is free.
 LAYERS = (
     "errors", "console", "folders", "tasks", "miniature", "ragged", "data", "frozen", "backbone", "attention",
-    "modules", "artifacts", "operators", "engines", "evaluation", "training", "report", "recipes", "hub", "cli", "__main__",
+    "modules", "artifacts", "operators", "engines", "evaluation", "training", "report", "recipes", "hub", "cli",
+    "__main__",
 )  # fmt: skip
 VANILLA = {"peft", "adapters"}
 VANILLA_HOMES = ("engines/", "artifacts/")

@@ -50,7 +50,7 @@ class RecipeRun:
         recipe = self.recipe
         return Backbone(
             recipe.base, dtype=recipe.dtype, device=recipe.device, bits=recipe.bits, embeddings=recipe.embeddings,
-            checkpointing=recipe.checkpointing,
+            checkpointing=recipe.checkpointing, compile=recipe.compile,
         )  # fmt: skip
 
     def execute(self, say: Callable[[str], None]) -> Path | None:

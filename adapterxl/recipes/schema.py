@@ -83,6 +83,7 @@ class Recipe(_Strict):
     bits: Literal[8, 4] | None = None
     embeddings: Literal["device", "cpu"] = "device"
     checkpointing: bool = False
+    compile: bool = False
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     vars: dict[str, str] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)
