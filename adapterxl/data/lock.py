@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterxl.errors import DataError
-from adapterxl.folders import cache_folder
+from adapterxl.folders import alone, cache_folder
 
 NAME = "hub-data.lock.json"
 
@@ -81,15 +80,11 @@ class Lock:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep other processes out: each reads what the one before wrote."""
-        beside = self.path.with_name(f".{self.path.name}.held")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = beside.open("w")
+            with alone(self.path.with_name(f".{self.path.name}.held")):
+                yield
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}). Name another with --lock.") from error
-        with stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
     def _read(self) -> _Content:
         try:
