@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from measures import count, machine, peak_bytes, step_flops
 from random_backbone import SIZES, write_backbone
+from reporting import finish, spread, synchronize
+from rich.console import Console
 from torch import Tensor, nn
-from train_step import METHODS, VANILLA, spread, synchronize
+from train_step import METHODS, VANILLA
 
 from adapterxl.artifacts.module import versions
 from adapterxl.backbone import Backbone
@@ -27,8 +29,7 @@ from adapterxl.data.collate import epoch_batches
 from adapterxl.engines import get_engine
 from adapterxl.engines.packed import PackedEngine
 from adapterxl.engines.trunk import TrunkCache
-from adapterxl.errors import AdapterXLError, EngineError, UsageError
-from adapterxl.evaluation.scores import write_whole
+from adapterxl.errors import EngineError, UsageError
 from adapterxl.modules import make_head
 from adapterxl.ragged import pack
 
@@ -266,23 +267,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Run, print, write; 1 and one line on bad input."""
-    parser = argparse.ArgumentParser(description="Packed engine, peft and adapters on a GPU, with random weights.")
-    parser.add_argument("--sizes", default="base,large", help="of base, large (and tiny, to try the script)")
-    parser.add_argument("--lengths", default="nli,qa", help="row lengths: of nli, qa")
-    parser.add_argument("--batch-size", type=count, default=32)
-    parser.add_argument("--rows", type=count, default=1024, help="rows that batches are made of, at most 1024")
-    parser.add_argument("--seconds", type=count, default=400, help="time for all of it, about")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    arguments = parser.parse_args(given)
-    try:
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def show(report: dict[str, Any], console: Console) -> None:
+    """A line for each result."""
     for group in report["groups"]:
         for result in group["results"]:
             figures = "out of memory"
@@ -295,8 +281,21 @@ def main(given: Sequence[str] | None = None) -> int:
                     f"{result['step_bytes'] / 2**20:,.0f} MiB a step, "
                     f"{result.get('share_of_peak', {}).get('median', 0):.1%} of the peak"
                 )
-            print(f"{group['size']}, {group['lengths']}, {result['variant']}: {figures}")
-    return 0
+            console.print(f"{group['size']}, {group['lengths']}, {result['variant']}: {figures}")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run, print, write; 1 and one line on bad input."""
+    parser = argparse.ArgumentParser(description="Packed engine, peft and adapters on a GPU, with random weights.")
+    parser.add_argument("--sizes", default="base,large", help="of base, large (and tiny, to try the script)")
+    parser.add_argument("--lengths", default="nli,qa", help="row lengths: of nli, qa")
+    parser.add_argument("--batch-size", type=count, default=32)
+    parser.add_argument("--rows", type=count, default=1024, help="rows that batches are made of, at most 1024")
+    parser.add_argument("--seconds", type=count, default=400, help="time for all of it, about")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    arguments = parser.parse_args(given)
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 if __name__ == "__main__":
