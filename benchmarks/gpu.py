@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
@@ -55,7 +56,9 @@ class Rows:
 class Runner:
     """A module in an engine: ours from token rows, as the training loop has them, or a library's own model."""
 
-    def __init__(self, on: Backbone, method: str, engine: str, *, top: bool = False) -> None:
+    def __init__(self, on: Backbone, method: str, engine: str, *, top: bool = False, compiled: bool = False) -> None:
+        on = copy.copy(on)  # the weights are shared
+        on.compile = compiled
         self.on, self.method, self.engine_name, self.top, self.cached = on, method, engine, top, False
         third = tuple(range(on.layers - max(1, on.layers // 3), on.layers))
         settings = replace(METHODS[method], layers=third) if top else METHODS[method]
@@ -72,6 +75,7 @@ class Runner:
 
     def __str__(self) -> str:
         where = (" top third" if self.top else "") + (", trunk cached" if self.cached else "")
+        where += ", compiled" if self.on.compile else ""
         return f"{self.engine_name} {self.method}{where}"
 
     def loss(self, rows: Rows, *, training: bool = True) -> Tensor:
@@ -166,6 +170,8 @@ def measure(on: Backbone, lengths: Sequence[int], size: int, until: float, folde
     largest = max(batches, key=lambda rows: sum(rows.lengths))
     runners = [Runner(on, method, engine) for method in METHODS for engine in ("packed", VANILLA[method])]
     runners += [Runner(on, "lora", "packed", top=True), cached := Runner(on, "lora", "packed", top=True)]
+    if on.device.type == "cuda":  # what --compile is for; elsewhere it would take longer than all the rest
+        runners.append(Runner(on, "lora", "packed", compiled=True))
     assert isinstance(cached.engine, PackedEngine)
     cached.engine.trunk = TrunkCache(on, [], cached.part.layers[0], dtype="bf16", limit=1e12, folder=folder)
     cached.engine.trunk.add((row, [0] * len(row)) for rows in batches for row in rows.rows)
