@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import struct
-import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from ..backbone import DTYPES, Backbone
 from ..console import say
 from ..data.collate import cut_batches
+from ..durable import new_file, sweep
 from ..errors import TrainingError, UsageError
 from ..folders import alone, cache_folder
 from ..modules import Part
@@ -165,8 +165,7 @@ class TrunkCache:
                 f"Trunk cache: {rows:,} rows ({shape[0]:,} tokens) take {size / 1e9:.3g} GB in {self.dtype}, and "
                 f"--trunk-cache-limit is {self.limit / 1e9:.3g} GB. Raise it, take fewer rows, or leave the cache out."
             )
-        for unfinished in self.folder.glob(".*.tmp"):  # of processes that were killed: nobody else is here
-            unfinished.unlink()
+        sweep(self.folder)
         before = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
         held = sum(file.stat().st_size for file in before)
         for file in before:
@@ -191,10 +190,10 @@ class TrunkCache:
     def _write(
         self, path: Path, shape: tuple[int, int], rows: Sequence[Row], lengths: Sequence[int], progress: bool
     ) -> None:
-        staged, checksum = self.folder / f".{uuid.uuid4().hex}.tmp", 0
+        checksum, size = 0, _HEADER + shape[0] * shape[1] * DTYPES[self.dtype].itemsize
         try:
             with (
-                staged.open("xb") as stream,
+                new_file(path, size) as stream,
                 tqdm(total=len(rows), desc="trunk cache", unit="row", disable=not progress, leave=False) as bar,
             ):
                 stream.write(bytes(_HEADER))
@@ -205,13 +204,8 @@ class TrunkCache:
                     bar.update(len(indices))
                 stream.seek(0)
                 stream.write(self._header(shape, checksum))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(staged, path)
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written ({error.strerror or error}).") from error
-        finally:
-            staged.unlink(missing_ok=True)
 
 
 def open_trunk(

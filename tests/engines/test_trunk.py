@@ -173,7 +173,7 @@ def test_a_damaged_file_is_made_anew_and_an_unfinished_one_never_appears(
         opened()
     assert [file.name for file in (tmp_path / "trunk").iterdir()] == [".held"]
     monkeypatch.undo()
-    (tmp_path / "trunk" / ".of-a-killed-process.tmp").write_bytes(b"half")
+    (tmp_path / "trunk" / f".{file.name}.tmp-{32 * '0'}").write_bytes(b"half")
     opened()
     assert {file.suffix for file in (tmp_path / "trunk").iterdir()} == {"", ".safetensors"}
 
