@@ -22,7 +22,9 @@ def evaluate(
     data: opt.Data = None,
     lock: opt.Lock = None,
     accept_data: opt.AcceptData = False,
-    languages: Annotated[str, typer.Option(metavar="all|en,de,..", help="Languages to score.")] = "all",
+    languages: Annotated[
+        str, typer.Option(metavar="all|xtreme|xtreme-r|en,de,..", help="Languages to score, or a benchmark's.")
+    ] = "all",
     split: Annotated[
         str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
     ] = None,
@@ -56,6 +58,13 @@ def evaluate(
     embeddings: opt.Embeddings = "device",
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
+    perturb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="noise=0.1,upper",
+            help="Score a perturbed copy: a share of letters hit, lower or upper case, seed=N.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -82,7 +91,7 @@ def evaluate(
         None if module == "none" else module,
         on=backbone, task=tasks if len(tasks) > 1 else task, languages=wanted, split=split, data=source, engine=engine,
         limit=limit, layer=layer, center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch,
-        merged=merged, out=out, overwrite=overwrite, on_bad_row=on_bad_row,
+        merged=merged, out=out, overwrite=overwrite, on_bad_row=on_bad_row, perturb=perturb,
     )  # fmt: skip
     typer.echo(to_table([*found.values()] if isinstance(found, dict) else [found]))
     typer.echo(f"saved: {out}")

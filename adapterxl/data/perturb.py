@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from adapterxl.data.examples import (
     ChoiceExample,
@@ -50,6 +50,31 @@ class Perturbation:
             raise UsageError(f"casing: found {self.casing!r}, expected {' or '.join(get_args(Casing))}.")
         if not self.noise and self.casing is None:
             raise UsageError("Perturbation: found neither noise nor casing, expected one of them or both.")
+
+    def __str__(self) -> str:
+        """As `read_perturbation` takes it: "noise=0.1,lower,seed=0"."""
+        noise = f"noise={self.noise:g}" if self.noise else None
+        return ",".join(part for part in (noise, self.casing, f"seed={self.seed}") if part)
+
+
+def read_perturbation(text: str) -> Perturbation:
+    """Read parts with commas between: ``noise=0.1``, ``lower`` or ``upper``, ``seed=3``.
+
+    Raises:
+        UsageError: For any other part, and where nothing would be done.
+    """
+    found: dict[str, Any] = {}
+    for part in (part.strip() for part in text.split(",")):
+        name, _, value = part.partition("=") if "=" in part else ("casing", "", part)
+        try:
+            found[name] = {"noise": float, "seed": int, "casing": str}[name](value)
+            if found.get("casing") not in (None, *get_args(Casing)):
+                raise ValueError
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"perturb: cannot read '{part}' in '{text}'; expected noise=0.1, lower, upper or seed=3, with commas."
+            ) from None
+    return Perturbation(**found)
 
 
 def perturb(examples: Sequence[Example], how: Perturbation) -> list[Example]:

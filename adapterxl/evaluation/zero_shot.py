@@ -17,6 +17,8 @@ from ..artifacts.module import check_base, versions
 from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
+from ..data.perturb import Perturbation, read_perturbation
+from ..data.perturb import perturb as perturbed
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
@@ -65,6 +67,7 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     out: str | Path | None = None,
     overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
+    perturb: Perturbation | str | None = None,
     progress: bool = True,
 ) -> Scores | dict[str, Scores]:
     """Score a module in the languages of a task, or of several. Rows of all share batches of one length.
@@ -74,8 +77,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
             "none" for the plain backbone.
         task: One task; or a list of them for a dict of scores by task name, the same as of one after another. A module
             of a mix answers each with that task's head; rows that several heads read run once.
-        languages: "all", or language codes that every task has. With "all", languages of the benchmark that the data
-            does not hold make the result partial.
+        languages: "all", language codes that every task has, or the name of a benchmark, whose languages are taken:
+            "xtreme", "xtreme-r". With a name, languages that the data does not hold make the result partial.
         split: The task's evaluation split by default: test, or dev where only dev is labelled.
         limit: First examples of each language only.
         layer: Retrieval: hidden state to pool (0: embeddings); 14/24 of the depth by default.
@@ -89,6 +92,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
         out: scores.json to write; predictions go beside it. Of a list of tasks: a folder with ``<task>.json`` each,
             written when the task is done. Scores of another module or task that are there are not replaced without
         overwrite: which says that they may be.
+        perturb: Score a perturbed copy of the texts, as "noise=0.1" or "upper", to see how much of a score survives;
+            gold answers stay, and the scores say so. A report keeps it apart from the texts as they are.
 
     Raises:
         TaskError, DataError, BackboneError, CompositionError, UsageError: Before anything slow starts, where possible.
@@ -122,6 +127,9 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     if any(each.kind == "retrieve" for each, _ in resolved) and not 0 <= layer <= on.layers:
         raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
     options: dict[str, Any] = {"limit": limit} if limit else {}
+    how = read_perturbation(perturb) if isinstance(perturb, str) else perturb
+    if how is not None:
+        options["perturbed"] = str(how)
     if on.dtype_name != "fp32":
         options["dtype"] = on.dtype_name
     if on.bits:
@@ -155,7 +163,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
             each.options[f"dropped_rows.{language}"] = len(loaded.dropped)
         if language in each.task.context_languages:
             each.options[f"context_language.{language}"] = each.task.context_languages[language]
-        found = (each.task, loaded.examples[:limit], each.split, language, on, each.reader, owner)
+        examples = loaded.examples[:limit] if how is None else perturbed(loaded.examples[:limit], how)
+        found = (each.task, examples, each.split, language, on, each.reader, owner)
         return RetrievalSet(*found, center) if each.task.kind == "retrieve" else HeadSet(*found)
 
     fused = any(isinstance(part, FusionPart) for part in parts)
@@ -322,6 +331,14 @@ def choose_languages(
 ) -> tuple[list[str], list[str]]:
     """Languages to score and languages that a whole result would have. "all" is without crossed languages."""
     there = source.languages(task, split)
+    if isinstance(languages, str) and languages in task.sets:
+        whole = task.sets[languages]
+        found = [language for language in whole if language in there]
+        if not found:
+            raise TaskError(
+                f"{source.describe} has no language of {languages} for {task.name}; it has: {', '.join(there)}."
+            )
+        return found, list(whole)
     if languages == "all":
         own = [key for key in there if len(set(task.spoken(key)) - {None}) == 1]
         return own, list(dict.fromkeys((*task.languages, *own)))

@@ -39,6 +39,7 @@ _METRICS = {
     "retrieval_accuracy": "accuracy",
     "masked_accuracy": "accuracy",
     "span_f1": "f1",
+    "udpos_f1": "f1",
 }
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{1,40}")

@@ -182,6 +182,7 @@ class RecipeRun:
             tokens_per_batch=spec.tokens_per_batch,
             out=step.result,
             on_bad_row=spec.on_bad_row,
+            perturb=spec.perturb,
         )
 
 

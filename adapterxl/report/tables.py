@@ -38,12 +38,14 @@ def composition_of(scores: Scores) -> str | None:
 
 
 def split_of(scores: Scores) -> str:
-    """Return the split in words; languages that were scored on another one are named."""
+    """Return the split in words and what was done to its texts; languages scored on another one are named."""
     by_split: dict[str, set[str]] = {}
     for record in scores.records:
         by_split.setdefault(record.split, set()).add(record.language)
     main, *others = sorted(by_split, key=lambda split: (-len(by_split[split]), split))
-    return main + "".join(f", {split} for {' '.join(sorted(by_split[split]))}" for split in others)
+    how = scores.options.get("perturbed")
+    texts = "" if how is None else f" with perturbed texts ({how})"
+    return main + "".join(f", {split} for {' '.join(sorted(by_split[split]))}" for split in others) + texts
 
 
 def sections(everything: Sequence[Scores]) -> list[Section]:

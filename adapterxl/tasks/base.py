@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["classify", "tag", "span", "choice", "retrieve", "mask"]
+LANGUAGE_SETS = ("xtreme", "xtreme-r")
 KINDS: tuple[Kind, ...] = ("classify", "tag", "span", "choice", "retrieve", "mask")
 
 
@@ -56,6 +57,8 @@ class Task:
             choices ("A", "B", ...) where it does not count them from 0.
         labels_in_data: The label set is not in here; the index entry names its file.
         languages: Languages of the published benchmark, source language first. May be empty for a user's own task.
+        sets: Name of a larger benchmark that has this task ("xtreme", "xtreme-r") -> the languages it scores there:
+            `--languages xtreme-r`. They may be more than a source holds; the result is partial then.
         metrics: Names of metrics; the first is the primary one.
         train_from: The task whose English training data is used when this one has none.
         parts: Tasks whose rows, put together, are this task's: one head, drawn in proportion to their sizes.
@@ -80,6 +83,7 @@ class Task:
     labels: tuple[str, ...] = ()
     labels_in_data: bool = False
     languages: tuple[str, ...] = ()
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     train_from: str | None = None
     parts: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ def test_every_option_of_a_method_can_be_given():
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        ("tasks", ("udpos", "mnli", "tatoeba", "anli_plus", "snli + mnli + anli;", "10 languages; on squad; f1,")),
+        ("tasks", ("udpos", "mnli", "tatoeba", "anli_plus", "snli + mnli + anli;", "10 languages; on squad; squad,")),
         ("methods", ("lora", "bottleneck", "none")),
         ("operators", ("merge", "stack")),
     ],

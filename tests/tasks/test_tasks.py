@@ -7,6 +7,7 @@ import pytest
 from adapterxl.errors import TaskError
 from adapterxl.evaluation.metrics import get_metric
 from adapterxl.tasks import KINDS, Task, all_tasks, get_task
+from adapterxl.tasks.base import LANGUAGE_SETS
 
 NAMES = [
     "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "ccg", "codah", "commonsenseqa", "conjnli", "copa",
@@ -77,6 +78,27 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
 )
 def test_languages_are_those_of_the_benchmark(name: str, count: int):
     assert len(get_task(name).languages) == count
+
+
+def test_the_languages_of_xtreme_and_xtreme_r_are_complete():
+    # Hu et al. 2020 and Ruder et al. 2021, as in the lists of xtreme/evaluate.py; PAWS-X is not in XTREME-R.
+    counts = {n: {name: len(set(found)) for name, found in t.sets.items()} for n, t in all_tasks().items() if t.sets}
+    both = {"xnli": 15, "mlqa": 7, "tydiqa": 9}
+    more = {"udpos": (33, 38), "panx": (40, 48), "xquad": (11, 12), "tatoeba": (36, 41)}
+    expected = {n: {"xtreme": count, "xtreme-r": count} for n, count in both.items()}
+    expected |= {n: {"xtreme": one, "xtreme-r": other} for n, (one, other) in more.items()}
+    expected |= {"pawsx": {"xtreme": 7}, "xcopa": {"xtreme-r": 11}}
+    assert {n: counts[n] for n in expected} == expected
+    for task in all_tasks().values():
+        assert set(task.sets) <= set(LANGUAGE_SETS)
+        assert set(task.sets.get("xtreme", ())) <= set(task.sets.get("xtreme-r", task.languages))
+
+
+def test_the_first_metric_of_a_target_is_the_one_its_benchmark_ranks_by():
+    qa = ("squad", "f1", "exact_match")  # the first is the mean of the other two
+    assert all(get_task(name).metrics == qa for name in ("squad", "xquad", "tydiqa", "afriqa", "afriqa_pivot"))
+    assert get_task("mlqa").metrics == ("mlqa", "mlqa_f1", "mlqa_exact_match")
+    assert get_task("udpos").metrics == ("udpos_f1", "token_accuracy")
 
 
 def test_tasks_without_own_training_data_name_their_source():
