@@ -20,7 +20,7 @@ from adapterxl.backbone import Backbone
 from adapterxl.data import open_data
 from adapterxl.engines import get_engine
 from adapterxl.errors import BackboneError, CompositionError, DataError, TaskError, UsageError
-from adapterxl.evaluation.languages import embed
+from adapterxl.evaluation.languages import embed, vector_reader
 from adapterxl.evaluation.metrics import get_metric
 from adapterxl.evaluation.retrieval import nearest
 from adapterxl.modules import LoRA
@@ -134,7 +134,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
     engine = get_engine("packed")(on, (), None)
     examples: Any = open_data(data).load(get_task("tatoeba"), "test", "de").examples
     for layer in (0, 3):
-        sides = [embed(engine, on, texts, layer, 8192, 64) for texts in
+        sides = [embed(vector_reader(engine, layer), on, texts, 8192, 64) for texts in
                  ([e.text for e in examples], [e.english for e in examples])]  # fmt: skip
         hits = [float((nearest(a, b) == torch.arange(len(examples))).float().mean()) for a, b in (sides, sides[::-1])]
         records = score("none", on, "tatoeba", data, languages="de", layer=layer).records
@@ -149,7 +149,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
 def test_sentence_vectors_are_means_of_hugging_faces_hidden_states(on: Backbone) -> None:
     texts = ["The quick brown fox.", "dog", "Wer hat das Buch geschrieben, das du gelesen hast?"]
     for layer in range(on.layers + 1):
-        ours = embed(get_engine("packed")(on, (), None), on, texts, layer, 12, 64)
+        ours = embed(vector_reader(get_engine("packed")(on, (), None), layer), on, texts, 12, 64)
         for vector, text in zip(ours, texts, strict=True):
             with torch.no_grad():
                 states = on.model(**on.tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states

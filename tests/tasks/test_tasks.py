@@ -9,9 +9,10 @@ from adapterxl.evaluation.metrics import get_metric
 from adapterxl.tasks import KINDS, Task, all_tasks, get_task
 
 NAMES = [
-    "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "ccg", "codah", "commonsenseqa", "conjnli", "copa",
-    "cosmosqa", "hellaswag", "mlqa", "mnli", "nusax", "panx", "paws", "pawsx", "piqa", "qqp", "siqa", "snli", "squad",
-    "squad_v2", "sst2", "tatoeba", "tydiqa", "udpos", "xcopa", "xnli", "xquad",
+    "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "bucc", "bucc_gold", "ccg", "codah", "commonsenseqa",
+    "conjnli", "copa", "cosmosqa", "hellaswag", "lareqa", "mewslix", "mlqa", "mlqa_passages", "mnli", "nusax", "panx",
+    "paws", "pawsx", "piqa", "qqp", "siqa", "snli", "squad", "squad_v2", "sst2", "tatoeba", "tydiqa",
+    "tydiqa_passages", "udpos", "xcopa", "xnli", "xquad", "xquad_passages",
 ]  # fmt: skip
 INTERMEDIATE = {  # the nine of Phang et al. 2020
     "anli_plus", "mnli", "qqp", "squad_v2", "squad", "hellaswag", "ccg", "cosmosqa", "commonsenseqa",
@@ -50,7 +51,7 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
     if task.name.startswith("mini_"):
         assert task.max_length <= 256, "the positions of the miniature"
     else:
-        assert task.max_length == (384 if task.kind == "span" else 256)
+        assert task.max_length == (512 if task.candidates == "context" else 384 if task.kind == "span" else 256)
     for source in task.hub:
         assert set(source.splits) <= {"train", "dev", "test"}
         assert source.splits and source.columns
@@ -73,6 +74,9 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
         ("afriqa", 10),
         ("nusax", 12),
         ("afrisenti", 14),
+        ("bucc", 4),
+        ("lareqa", 11),
+        ("mewslix", 11),
     ],
 )
 def test_languages_are_those_of_the_benchmark(name: str, count: int):
