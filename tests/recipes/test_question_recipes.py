@@ -67,11 +67,11 @@ def test_a_question_is_run_at_a_tiny_size_and_its_scores_are_those_it_asks_for(n
     assert run(name, tiny_xlmr, data, tmp_path, "--size small", *TINY, *more) == 0
     found = [Scores.load(path) for path in sorted(tmp_path.glob("seed1/scores/*.json"))]
     assert (tmp_path / "report.html").is_file()
-    told = {(scores.task, scores.options.get("perturbed"), scores.module.composition) for scores in found}
+    told = {(scores.task, scores.options.get("perturbation"), scores.module.composition) for scores in found}
     expected = {
         "order_of_tasks": {
             ("xquad", how, start)
-            for how in (None, "noise=0.1,seed=0", "upper,seed=0")
+            for how in (None, "characters=0.1", "casing=upper")
             for start in (None, "merge(nli, ner_after_nli)", "merge(ner, nli_after_ner)")
         },
         "sentiment": {("nusax", None, start) for start in (None, "merge(nli)", "merge(qa)")},
