@@ -174,6 +174,8 @@ class RecipeRun:
             engine=spec.engine,
             limit=spec.limit,
             layer=spec.layer,
+            sweep=spec.sweep_layers,
+            pooling=spec.pooling,
             center=spec.center,
             train_from=spec.train_from,
             head=spec.head,

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from adapterxl.data.augment import read_augmentations
-from adapterxl.data.perturb import read_perturbation
+from adapterxl.data.perturb import Perturbation
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import CompositionError, UsageError, did_you_mean
 from adapterxl.recipes.method import METHOD_OPTIONS, check_method
@@ -65,6 +65,8 @@ class EvaluateStep(_Strict):
     engine: Literal["packed", "peft", "adapters"] = "packed"
     limit: int | None = Field(default=None, ge=1)
     layer: int | None = Field(default=None, ge=0)
+    sweep_layers: tuple[str, ...] | None = None
+    pooling: Literal["mean", "cls"] = "mean"
     center: bool = False
     train_from: str | None = None
     head: str | None = None
@@ -74,11 +76,11 @@ class EvaluateStep(_Strict):
 
     @field_validator("perturb")
     @classmethod
-    def _perturbation_is_known(cls, perturb: str | None) -> str | None:
+    def _perturbation_can_be_read(cls, perturb: str | None) -> str | None:
         try:
-            return None if perturb is None else str(read_perturbation(perturb))
+            return None if perturb is None else str(Perturbation.parse(perturb))
         except UsageError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error).removeprefix("perturb: ")) from None
 
     @property
     def modules(self) -> tuple[str, ...]:

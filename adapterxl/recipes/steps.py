@@ -214,6 +214,8 @@ def _evaluate_step(
     stem += f".layer{spec.layer}" if spec.layer is not None else ""
     stem += f".head-{spec.head}" if spec.head else ""
     stem += ".centered" if spec.center else ""
+    stem += f".swept-{'-'.join(spec.sweep_layers)}" if spec.sweep_layers else ""
+    stem += f".{spec.pooling}" if spec.pooling != "mean" else ""
     stem += f".{re.sub('[^a-z0-9.]+', '-', spec.perturb)}" if spec.perturb else ""
     return Step(
         key=f"seed{seed}.scores.{stem}",

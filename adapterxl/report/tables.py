@@ -43,7 +43,7 @@ def split_of(scores: Scores) -> str:
     for record in scores.records:
         by_split.setdefault(record.split, set()).add(record.language)
     main, *others = sorted(by_split, key=lambda split: (-len(by_split[split]), split))
-    how = scores.options.get("perturbed")
+    how = scores.options.get("perturbation")
     texts = "" if how is None else f" with perturbed texts ({how})"
     return main + "".join(f", {split} for {' '.join(sorted(by_split[split]))}" for split in others) + texts
 

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from adapterxl.data.examples import ChoiceExample, ClassifyExample, PairExample, SpanExample, TagExample
-from adapterxl.data.perturb import Perturbation, perturb, read_perturbation
+from adapterxl.data.perturb import Perturbation, perturb
 from adapterxl.errors import UsageError
 
 TEXTS = {
@@ -101,19 +101,3 @@ def test_ids_labels_tags_and_answers_stay_and_contexts_of_answers_too():
 def test_bad_values_are_refused(given, message):
     with pytest.raises(UsageError, match=message):
         Perturbation(**given)
-
-
-@pytest.mark.parametrize("text", ["noise=0.25", "lower", "upper,seed=3", " noise=1 , upper, seed=7"])
-def test_a_perturbation_is_read_from_text_and_written_the_same(text):
-    how = read_perturbation(text)
-    assert read_perturbation(str(how)) == how and str(how).endswith(f"seed={how.seed}")
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [("noise=a", "cannot read 'noise=a'"), ("seed=1", "neither noise nor casing"), ("tall", "cannot read 'tall'"),
-     ("noise=0.1,,upper", "cannot read '' in"), ("noise=2", "share of letters"), ("rate=1", "cannot read")],
-)  # fmt: skip
-def test_a_perturbation_that_cannot_be_read_is_refused(text, problem):
-    with pytest.raises(UsageError, match=problem):
-        read_perturbation(text)

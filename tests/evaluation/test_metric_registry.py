@@ -29,6 +29,7 @@ ONE_ROW = {  # a valid row of each metric: (prediction, gold), fully right
     "mlqa_exact_match": ("42", ("42",)),
     "mlqa_f1": ("42", ("42",)),
     "mrr_at_20": (("7", "8"), ("7",)),
+    "own_language_at_20": (("de:7", "de:8"), ("de:7",)),
     "qqp": ("duplicate", "duplicate"),
     "recall_at_1": (("7", "8"), ("7",)),
     "recall_at_10": (("7", "8"), ("8",)),

@@ -21,7 +21,7 @@ from adapterxl.data import open_data
 from adapterxl.data.perturb import Perturbation
 from adapterxl.engines import get_engine
 from adapterxl.errors import BackboneError, CompositionError, DataError, TaskError, UsageError
-from adapterxl.evaluation.languages import embed
+from adapterxl.evaluation.languages import embed, vector_reader
 from adapterxl.evaluation.metrics import get_metric
 from adapterxl.evaluation.retrieval import nearest
 from adapterxl.modules import LoRA
@@ -142,9 +142,9 @@ def test_kind_labels_head_and_backbone_must_fit(on: Backbone, data: Path) -> Non
 def test_a_perturbed_copy_is_scored_on_request_and_a_report_keeps_it_apart(on: Backbone, data: Path, tmp_path: Path):
     nli = module(on, "xnli", "mnli")
     plain = score(nli, on, "xnli", data, out=tmp_path / "plain.json")
-    copy = score(nli, on, "xnli", data, perturb="noise=0.5,upper,seed=3", out=tmp_path / "copy.json")
-    assert copy.options["perturbed"] == "noise=0.5,upper,seed=3" and "perturbed" not in plain.options
-    same = score(nli, on, "xnli", data, perturb=Perturbation(noise=0.5, casing="upper", seed=3))
+    copy = score(nli, on, "xnli", data, perturb="characters=0.5,casing=upper", out=tmp_path / "copy.json")
+    assert copy.options["perturbation"] == "characters=0.5,casing=upper" and "perturbation" not in plain.options
+    same = score(nli, on, "xnli", data, perturb=Perturbation(noise=0.5, casing="upper"))
     assert same.records == copy.records
     before, after = (
         [json.loads(line) for line in (tmp_path / f"{name}.predictions.jsonl").read_text().splitlines()]
@@ -153,10 +153,8 @@ def test_a_perturbed_copy_is_scored_on_request_and_a_report_keeps_it_apart(on: B
     assert [(line["id"], line["gold"]) for line in before] == [(line["id"], line["gold"]) for line in after]
     assert [line["prediction"] for line in before] != [line["prediction"] for line in after]
     assert [section.split for section in sections([plain, copy])] == [
-        "test", "test with perturbed texts (noise=0.5,upper,seed=3)"
+        "test", "test with perturbed texts (characters=0.5,casing=upper)"
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="perturb: cannot read 'nose=0.1' in 'nose=0.1'; expected noise=0.1, lower"):
-        score(nli, on, "xnli", data, perturb="nose=0.1")
 
 
 def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data: Path) -> None:
@@ -166,7 +164,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
     engine = get_engine("packed")(on, (), None)
     examples: Any = open_data(data).load(get_task("tatoeba"), "test", "de").examples
     for layer in (0, 3):
-        sides = [embed(engine, on, texts, layer, 8192, 64) for texts in
+        sides = [embed(vector_reader(engine, layer), on, texts, 8192, 64) for texts in
                  ([e.text for e in examples], [e.english for e in examples])]  # fmt: skip
         hits = [float((nearest(a, b) == torch.arange(len(examples))).float().mean()) for a, b in (sides, sides[::-1])]
         records = score("none", on, "tatoeba", data, languages="de", layer=layer).records
@@ -181,7 +179,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
 def test_sentence_vectors_are_means_of_hugging_faces_hidden_states(on: Backbone) -> None:
     texts = ["The quick brown fox.", "dog", "Wer hat das Buch geschrieben, das du gelesen hast?"]
     for layer in range(on.layers + 1):
-        ours = embed(get_engine("packed")(on, (), None), on, texts, layer, 12, 64)
+        ours = embed(vector_reader(get_engine("packed")(on, (), None), layer), on, texts, 12, 64)
         for vector, text in zip(ours, texts, strict=True):
             with torch.no_grad():
                 states = on.model(**on.tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
