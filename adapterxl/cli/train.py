@@ -81,7 +81,7 @@ def train(
     sampling: Annotated[
         str | None,
         typer.Option(
-            metavar="proportional|uniform|temperature=T|capped=N",
+            metavar="proportional|uniform|temperature=T|capped=N|weights=A:B",
             show_default="proportional",
             help="How often each task of a mix(...) gives a batch, by its number of rows.",
         ),

@@ -226,11 +226,6 @@ def prepare_job(
     for one, _ in found:
         if one.kind == "retrieve":
             raise TaskError(f"{one.name} is a retrieval task: it is evaluated, not trained.")
-        if one.kind == "mask" and mixed is not None:
-            raise TaskError(
-                f"{one.name} is plain text, which trains no head and takes no part in a mix. Train a module on it "
-                "first, and the mix with --start on top of it."
-            )
     name = check_name(name or (mixed.name if mixed else found[0][0].name))
     before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
@@ -248,8 +243,9 @@ def prepare_job(
             f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
         )
     job = Job(given, mixed, before, method, settings, on, engine, name)
-    if job.trains == "none" and given[0].task.kind == "mask":
-        raise UsageError(f"--method none trains the head alone, but plain text ({given[0].task.name}) trains no head.")
+    text = next((one.task.name for one in given if one.task.kind == "mask"), None)
+    if job.trains == "none" and text is not None:
+        raise UsageError(f"--method none trains the head alone, but plain text ({text}) trains no head.")
     return job if settings.memory is None else fit_memory(job)
 
 

@@ -293,7 +293,8 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
             tensors = {name: tensor.cpu().clone() for name, tensor in stream.head.tensors().items()}
             states[stream.head] = HeadState(stream.kind, stream.head.labels, tensors)
     heads = {stream.task: states[stream.head] for stream in loop.streams if stream.head in states}
-    start, first = job.start, job.given[0]
+    start = job.start
+    first = next((one for one in job.given if one.task.kind != "mask"), job.given[0])  # whose head answers
     training = {
         "method": job.trains,
         "options": {}
@@ -357,7 +358,8 @@ def _mix_facts(job: Job, loop: Loop) -> dict[str, Any]:
     return {
         "sampling": job.mix.sampling,
         "tasks": {
-            one.task.name: {"rows": count, "share": round(share, 6), "batches": drawn} | _task_facts(one)
+            one.task.name: {"kind": one.task.kind, "rows": count, "share": round(share, 6), "batches": drawn}
+            | _task_facts(one)
             for one, count, share, drawn in each
         },
     }

@@ -22,7 +22,9 @@ from adapterxl.data.examples import (
     TagExample,
     TextExample,
 )
+from adapterxl.data.index import LocalIndex
 from adapterxl.data.lexicon import Lexicon, lexicon_files, read_lexicons
+from adapterxl.data.parallel import induced_lexicons, origin_notes, parallel_source
 from adapterxl.data.resolve import DataLike
 from adapterxl.data.scripts import UNSPACED
 from adapterxl.errors import DataError, UsageError
@@ -40,7 +42,8 @@ class CodeSwitch(Augmentation):
     Attributes:
         ratio: Share of the words known to a lexicon that are replaced.
         languages: Languages to draw from; all of the lexicon by default.
-        lexicon: Folder with a lexicon file for each language, or one file.
+        lexicon: Folder with a lexicon file for each language, or one file; or else
+        induced: Parallel text that lexicons are induced from (`align`): a task of kind retrieve, or a user's own YAML.
         copies: Different copies of each row.
         keep: The rows as they were stay beside the copies; without it they are replaced.
 
@@ -55,6 +58,7 @@ class CodeSwitch(Augmentation):
     ratio: float = Field(0.5, gt=0, le=1)
     languages: tuple[str, ...] | None = Field(None, min_length=1)
     lexicon: str | None = None
+    induced: str | None = None
     copies: int = Field(1, ge=1)
     keep: bool = False
 
@@ -63,7 +67,7 @@ class CodeSwitch(Augmentation):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("lexicon", mode="before")
+    @field_validator("lexicon", "induced", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
@@ -72,25 +76,35 @@ class CodeSwitch(Augmentation):
     def _has_words(self) -> Self:
         if self.languages and len(set(self.languages)) < len(self.languages):
             raise ValueError(f"languages: {', '.join(self.languages)}: name each once")
-        if self.lexicon is None:
-            raise ValueError("lexicon is missing; name a folder with files such as en-de.tsv, or one file")
+        if (self.lexicon is None) == (self.induced is None):
+            found = "neither lexicon nor induced" if self.lexicon is None else "both lexicon and induced"
+            raise ValueError(f"found {found}; name a folder with files such as en-de.tsv, or parallel text")
         return self
 
     def content(self, data: DataLike) -> dict[str, str]:
-        """Digests of the lexicon files."""
-        assert self.lexicon is not None
+        """Digests of the lexicon files, or of the index's files of the parallel text (None for the hub)."""
+        if self.lexicon is None:
+            task, source, _, _ = parallel_source(str(self.induced), data)
+            known = source.content(task) if isinstance(source, LocalIndex) else None
+            return {task.name: known or ""}
         return {
             language: hashlib.sha256(path.read_bytes()).hexdigest()
             for language, path in lexicon_files(self.lexicon, self.languages).items()
         }
 
     def begin(self, data: DataLike) -> Ready:
-        """Read the lexicons."""
-        assert self.lexicon is not None
-        lexicons = read_lexicons(self.lexicon, self.languages)
-        named = Path(self.lexicon).name
-        files = {f"lexicon {named}, {language}": one.sha256 for language, one in lexicons.items()}
-        text = str(self.model_copy(update={"lexicon": named, "languages": tuple(lexicons)}))
+        """Read the lexicons, or induce them."""
+        notes: list[str] = []
+        if self.lexicon is not None:
+            lexicons, named = read_lexicons(self.lexicon, self.languages), Path(self.lexicon).name
+            files = {f"lexicon {named}, {language}": one.sha256 for language, one in lexicons.items()}
+        else:
+            made = list(induced_lexicons(str(self.induced), data, self.languages))
+            lexicons, named = {one.lexicon.language: one.lexicon for one in made}, Path(str(self.induced)).name
+            files = {file.path: file.sha256 for one in made for file in one.loaded.files}
+            notes = origin_notes(made)
+        place = {"lexicon" if self.lexicon else "induced": named}
+        text = str(self.model_copy(update={**place, "languages": tuple(lexicons)}))
 
         def apply(rows: Sequence[Example], task: Task, seed: int) -> Augmented:
             switcher = Switcher(lexicons, self.ratio, task, seed)
@@ -98,7 +112,7 @@ class CodeSwitch(Augmentation):
             facts = {"operator": text, "seed": seed, **switcher.facts(), "lexicons": {
                 language: one.sha256 for language, one in lexicons.items()
             }}  # fmt: skip
-            return Augmented(tuple(made), facts, switcher.notes(text), files)
+            return Augmented(tuple(made), facts, (*notes, *switcher.notes(text)), files)
 
         return apply
 

@@ -196,7 +196,8 @@ def test_an_augmentation_is_a_value_with_a_text() -> None:
         ("codeswitch(copies=0, lexicon=a)", "codeswitch, copies: found '0'"),
         ("codeswitch(languages=[], lexicon=a)", r"codeswitch, languages: found \(\)"),
         ("codeswitch(languages=[de, de], lexicon=a)", "codeswitch: languages: de, de: name each once"),
-        ("codeswitch(ratio=0.5)", "codeswitch: lexicon is missing"),
+        ("codeswitch(ratio=0.5)", "codeswitch: found neither lexicon nor induced; name a folder"),
+        ("codeswitch(lexicon=a, induced=tatoeba)", "codeswitch: found both lexicon and induced"),
         ("translated()", "translated, languages"),
     ],
 )  # fmt: skip
