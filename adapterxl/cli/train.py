@@ -121,6 +121,7 @@ def train(
     bits: opt.Bits = None,
     embeddings: opt.Embeddings = "device",
     checkpointing: opt.Checkpointing = False,
+    compile: opt.Compile = False,
     memory: Annotated[
         str | None,
         typer.Option(metavar="4GB", help="Fit into this: embeddings, checkpointing, batches; then bf16, 8, 4 bits."),
@@ -168,8 +169,9 @@ def train(
     chosen, settings = make_method(method, of_method), make_settings(given)
     source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(
-        base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, load=memory is None
-    )
+        base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, compile=compile,
+        load=memory is None,
+    )  # fmt: skip
 
     from adapterxl import training
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapterxl.durable import write_file
 from adapterxl.errors import DataError
-from adapterxl.folders import cache_folder
+from adapterxl.folders import alone, cache_folder
 
 NAME = "hub-data.lock.json"
 
@@ -81,15 +79,11 @@ class Lock:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep other processes out: each reads what the one before wrote."""
-        beside = self.path.with_name(f".{self.path.name}.held")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = beside.open("w")
+            with alone(self.path.with_name(f".{self.path.name}.held")):
+                yield
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}). Name another with --lock.") from error
-        with stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
     def _read(self) -> _Content:
         try:
@@ -103,11 +97,8 @@ class Lock:
             ) from error
 
     def _write(self, content: _Content) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        text = json.dumps(content.model_dump(), indent=1, sort_keys=True, ensure_ascii=False)
         try:
-            text = json.dumps(content.model_dump(), indent=1, sort_keys=True, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_file(self.path, f"{text}\n".encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise DataError(f"{self.path}: cannot be written ({error.strerror}). Name another with --lock.") from error

@@ -205,6 +205,8 @@ def prepare_job(
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 row.")
     get_engine(engine)
+    if on.compile and engine != "packed":
+        raise UsageError(f"--compile is of the packed engine, not of {engine}; leave one of the two out.")
     mixed = task if isinstance(task, Mix) else None
     if mixed is not None and train_from is not None:
         raise UsageError("--train-from is of one task, but a mix has several; leave it out.")

@@ -35,8 +35,7 @@ def together(plans: Mapping[str, TrainingPlan], shared: bool) -> TrainingPlan:
 
     Args:
         shared: They train in one pass over one backbone, rather than one after another. Its memory is the sum of
-            theirs with the backbone counted once; more if some learn in lower layers than others, as a joint batch
-            keeps all its rows from the lowest of these layers on.
+            theirs with the backbone counted once.
     """
     costs = [plan.cost for plan in plans.values()]
     own = {field: sum(getattr(cost, field) for cost in costs) for field in ("rest", "trained", "kept", "temporary")}
