@@ -36,12 +36,12 @@ _HOLD_OUT = 0.05
 
 @dataclass
 class TaskRows:
-    """One task of a training with its rows."""
+    """One task of a training with its rows; `dev` is None where there are no dev rows."""
 
     task: Task
     trained_from: Task
     rows: Prepared
-    dev: tuple[Example, ...]
+    dev: Prepared | None
     origin: list[str]
     digests: dict[str, str]
     dropped: int
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def dev(self) -> tuple[Example, ...]:
-        return tuple(example for one in self.given for example in one.dev)
+        return tuple(example for one in self.given if one.dev for example in one.dev.examples)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -321,7 +321,8 @@ def _task_rows(
     if prepared.unlabelled:
         notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
     origin = [loaded.origin for loaded in loads]
-    return TaskRows(task, trained_from, prepared, tuple(dev), origin, digests, dropped, notes, augmented)
+    held = prepare(task.kind, dev, on.tokenizer, min(task.max_length, on.max_length)) if dev else None
+    return TaskRows(task, trained_from, prepared, held, origin, digests, dropped, notes, augmented)
 
 
 def _training_task(

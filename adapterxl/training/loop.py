@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.collate import Batch, collate, count_targets, epoch_batches
+from ..data.items import Item, lengths_of
 from ..data.masking import Masking
-from ..data.prepare import Item
 from ..durable import write_file
 from ..engines import Engine
 from ..errors import TrainingError
@@ -71,7 +71,7 @@ class Loop:
         self.engine, self.streams, self.settings, self.rate, self.device = engine, streams, settings, rate, device
         self.name, self.dev_score, self.folder, self.request = name, dev_score, folder, request
         self.sample = sample or (lambda number: 0)
-        lengths = [[item.tokens for item in stream.items] for stream in streams]
+        lengths = [lengths_of(stream.items) for stream in streams]
         self.batches = Batches([one for each in lengths for one in each], settings)
         self.drawn_from = [self.batches] if len(streams) == 1 else [Batches(each, settings) for each in lengths]
         self.steps = count_steps(self.batches, settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backbone import Backbone
 from ..console import say
-from ..data.prepare import Item
+from ..data.items import Item, lengths_of
 from ..errors import UsageError
 from ..frozen import available
 from ..modules import Head, Part
@@ -116,7 +116,7 @@ def costliest(
 
 def _costliest(on: Backbone, items: Sequence[Item], settings: Settings) -> list[Item]:
     """Nearly all of a batch's memory grows with its tokens and with squared lengths."""
-    lengths = [item.tokens for item in items]
+    lengths = lengths_of(items)
     squares = [sum(len(row) ** 2 for row in item.rows) for item in items]
     token = 10 * on.hidden + 2 * on.intermediate
     load = [token * n + 2 * on.heads * s for n, s in zip(lengths, squares, strict=True)]
@@ -184,7 +184,7 @@ class _Plans:
         rows, tokens = self.settings.batch_size, self.settings.tokens_per_batch
         if rows is not None:
             return [n for n in range(1, rows + 1) if rows % n == 0]
-        longest = max(item.tokens for _, items in self.tasks for item in items)
+        longest = max(length for _, items in self.tasks for length in lengths_of(items))
         return [n for n in (2**power for power in range(20)) if n == 1 or (tokens or 0) // n >= max(longest, 16)]
 
     def plan(self, options: Options) -> MemoryPlan:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backbone import Backbone
-from ..data.prepare import Item, Prepared
+from ..data.items import Item, lengths_of
+from ..data.prepare import Prepared
 from ..modules import FusionPart, Head, Part
 from .cost import Cost
 from .loop import Batches, count_steps
@@ -77,7 +78,7 @@ def estimate(
         tasks: Each task's head and items.
         augmented: What data operators did to the rows.
     """
-    lengths = [item.tokens for _, items in tasks for item in items]
+    lengths = [length for _, items in tasks for length in lengths_of(items)]
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
     batches = Batches(lengths, settings)
     steps = count_steps(batches, settings)
