@@ -70,11 +70,12 @@ class RecipeRun:
                 continue
             started = time.perf_counter()
             say(f"{place} {step.title}")
+            step.mark(done=False)
             if isinstance(step.spec, ModuleStep):
                 self._train(step, step.spec)
             else:
                 self._evaluate(step, step.spec)
-            step.mark_done()
+            step.mark(done=True)
             say(f"{place} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
         if self.recipe.report is None:
             return None
@@ -143,7 +144,8 @@ class RecipeRun:
             name=step.result.name,
             out=step.result,
             overwrite=self.overwrite,
-            resume=not self.overwrite,  # an interrupted training of the same request goes on
+            # An interrupted training of the same request goes on.
+            resume=not self.overwrite and any(step.result.parent.glob(f"{step.result.name}*")),
         )
 
     def _evaluate(self, step: Step, spec: EvaluateStep) -> None:

@@ -13,8 +13,8 @@ from ..data.prepare import Item
 from ..errors import UsageError
 from ..frozen import available
 from ..modules import Head
+from .batches import Batches, count_steps
 from .cost import Cost, Options, step_cost
-from .loop import Batches, count_steps
 from .settings import Settings, memory_bytes
 
 if TYPE_CHECKING:

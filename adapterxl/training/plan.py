@@ -10,8 +10,8 @@ from typing import Any
 from ..backbone import Backbone
 from ..data.prepare import Item, Prepared
 from ..modules import FusionPart, Head, Part
+from .batches import Batches, count_steps
 from .cost import step_cost
-from .loop import Batches, count_steps
 from .memory import breakdown, costliest, options_of
 from .settings import Settings
 
