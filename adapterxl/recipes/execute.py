@@ -83,13 +83,14 @@ class RecipeRun:
         started = time.perf_counter()
         for step in steps:
             say(f"{places[step.key]} {step.title}{', together with others' if len(steps) > 1 else ''}")
+            step.mark(done=False)
         first = steps[0]
         if isinstance(first.spec, EvaluateStep):
             self._evaluate(first, first.spec)
         else:
             self._train(steps)
         for step in steps:
-            step.mark_done()
+            step.mark(done=True)
             say(f"{places[step.key]} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
 
     def plan(self) -> Iterator[str]:
@@ -153,7 +154,8 @@ class RecipeRun:
             given = self._train_arguments(step, step.spec) | {"task": step.spec.task, "start": resolve(step)}
             wanted[step.result.name] = given
         # An interrupted training of the same request goes on.
-        common: dict[str, Any] = {"overwrite": self.overwrite, "resume": not self.overwrite}
+        begun = any(any(step.result.parent.glob(f"{step.result.name}*")) for step in steps)
+        common: dict[str, Any] = {"overwrite": self.overwrite, "resume": begun and not self.overwrite}
         if len(steps) == 1:
             train(**given, **common, name=step.result.name, out=step.result)
             return

@@ -73,12 +73,13 @@ class Step:
                 )
             return False
         try:
-            recorded = json.loads(self.record.read_text(encoding="utf-8"))["request"]
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            recorded, done = record["request"], record.get("done", True)
         except (OSError, ValueError, KeyError, TypeError):
             raise ArtifactError(f"{self.record}: not a record of a step; remove it and run again") from None
         if recorded == json.loads(json.dumps(self.request)):
-            return self.result.exists()
-        if not overwrite:
+            return done and self.result.exists()
+        if not overwrite and (done or self.result.exists()):
             changed = ", ".join(_differences(recorded, self.request)) or "everything"
             raise ArtifactError(
                 f"{self.result}: was made with another request (changed: {changed}); "
@@ -86,9 +87,10 @@ class Step:
             )
         return False
 
-    def mark_done(self) -> None:
-        """Record that the result answers the request."""
-        write_whole(self.record, [json.dumps({"step": self.key, "request": self.request}, indent=2) + "\n"])
+    def mark(self, *, done: bool) -> None:
+        """Record that the result answers the request, or is going to: a run may end between result and record."""
+        record = {"step": self.key, "request": self.request, "done": done}
+        write_whole(self.record, [json.dumps(record, indent=2) + "\n"])
 
 
 def unroll(recipe: Recipe, out: Path) -> list[Step]:

@@ -27,8 +27,9 @@ from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
 from .memory import fit_memory
+from .request import Request, flat
 from .sampling import Mix
-from .settings import HEAD_LR, Settings
+from .settings import HEAD_LR, NO_RESULT, Settings
 
 # Held out of the training rows where no other dev rows may be looked at.
 _HOLD_OUT = 0.05
@@ -167,12 +168,12 @@ class Job:
             heads.append(made[task.kind, head.labels])
         return heads
 
-    def request_digest(self) -> str:
-        """Digest of what decides the result: only a run or a module of the same request is gone on with."""
+    def request(self) -> Request:
+        """What decides the result, flat, as JSON has it: only a run or module of the same request is gone on with."""
         request: dict[str, Any] = {
-            "tasks": [
-                {
-                    "task": one.task.name,
+            "task": ", ".join(one.task.name for one in self.given),
+            "tasks": {
+                one.task.name: {
                     "labels": one.task.labels,
                     "max_length": one.task.max_length,
                     "trained_from": one.trained_from.name,
@@ -180,11 +181,11 @@ class Job:
                     "rows": len(one.rows.examples),
                 }
                 for one in self.given
-            ],
+            },
             "mix": None if self.mix is None else self.mix.sampling,
             **({"augment": self.augmented} if self.augmented else {}),
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
-            "settings": self.settings.model_dump(exclude={"trunk_cache_limit"}),  # which changes no result
+            "settings": self.settings.model_dump(exclude=NO_RESULT),
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
             **({"bits": self.on.bits} if self.on.bits else {}),
@@ -192,7 +193,10 @@ class Job:
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,
         }
-        return sha256(json.dumps(request, sort_keys=True, default=str).encode())
+        return flat(json.loads(json.dumps(request, default=str)))
+
+    def request_digest(self) -> str:
+        return sha256(json.dumps(self.request(), sort_keys=True).encode())
 
 
 def prepare_job(

@@ -11,8 +11,8 @@ from ..backbone import Backbone
 from ..data.items import Item, lengths_of
 from ..data.prepare import Prepared
 from ..modules import FusionPart, Head, Part
+from .batches import Batches, count_steps
 from .cost import Cost
-from .loop import Batches, count_steps
 from .memory import breakdown, costliest, options_of, run_cost, size
 from .settings import Settings
 

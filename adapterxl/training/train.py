@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from .job import Job, TaskRows, prepare_job
 from .loop import Loop, Stream
 from .plan import TrainingPlan, estimate, together
 from .processes import Processes, is_main
+from .randomness import seeded
+from .run_folder import check_space, held, run_folder
 from .sampling import Mix, is_mix, read_mix, short_name
 from .settings import Settings
 from .together import Together
@@ -54,6 +57,7 @@ def train(
     name: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
@@ -77,6 +81,8 @@ def train(
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
         resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
             same request.
+        override: Go on although data, settings or device are others than the run was begun with, which the module's
+            manifest then says. Steps count on from the checkpoint's.
         overwrite: Replace an existing module; without `resume`, forget an unfinished run.
 
     Under a launcher (``accelerate launch``, torchrun) every batch is divided among the processes.
@@ -97,7 +103,7 @@ def train(
     for key, target in targets.items():
         if target is not None and key not in finished:
             check_target(target, overwrite)
-            runs[key] = _run_folder(target, resume, overwrite)
+            runs[key] = run_folder(target, resume, overwrite)
     jobs = {key: prepare_job(**common | _read(own)) for key, own in wanted.items()}
     modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
     left = [key for key in wanted if key not in finished]
@@ -107,14 +113,12 @@ def train(
             continue
         precision = "bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no"
         processes = Processes(on.device, precision)
-        if processes.rank == 0:
-            for key in keys:
-                if key in runs and not resume:
-                    shutil.rmtree(runs[key], ignore_errors=True)
-        processes.wait()
-        with _seeded(jobs[keys[0]].settings.seed, processes.rank, on.device):
+        with ExitStack() as stack:
+            for folder in (runs[key] for key in keys if key in runs):
+                processes.main_first(partial(stack.enter_context, held(folder, resume=resume)))
+            stack.enter_context(seeded(jobs[keys[0]].settings.seed, processes.rank, on.device))
             each = [(jobs[key], runs.get(key), targets[key]) for key in keys]
-            modules |= zip(keys, _fit(each, processes, resume, overwrite, progress), strict=True)
+            modules |= zip(keys, _fit(each, processes, resume, override, overwrite, progress), strict=True)
     return modules[_ONE] if _ONE in wanted else {key: modules[key] for key in wanted}
 
 
@@ -124,6 +128,7 @@ def plan(
     settings: Settings | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     name: str | None = None,
     **arguments: Any,
@@ -206,7 +211,9 @@ def _kept(job: Job, folder: Path) -> TaskModule:
             f"{folder}: holds a module of other data, settings or base, so there is nothing to resume. "
             "Give another --out, or --overwrite to replace it."
         )
-    say([f"{folder} is finished already, and is kept."] if is_main() else ())
+    if is_main():
+        say([f"{folder} is finished already, and is kept."])
+        shutil.rmtree(run_folder(folder, resume=True, overwrite=False), ignore_errors=True)  # killed just before that
     return kept
 
 
@@ -214,6 +221,7 @@ def _fit(
     each: Sequence[tuple[Job, Path | None, Path | None]],
     processes: Processes,
     resume: bool,
+    override: bool,
     overwrite: bool,
     progress: bool,
 ) -> list[TaskModule]:
@@ -237,7 +245,10 @@ def _fit(
         processes.wait()
         modules[index] = module if out is None else replace(module, path=out)
 
-    Together(loops, processes, ended, progress=progress).run(resume=resume)
+    for loop in loops:
+        if loop.folder is not None:
+            processes.main_first(partial(check_space, loop.folder, sum(one.checkpoint_bytes() for one in loops)))
+    Together(loops, processes, ended, progress=progress).run(resume=resume, override=override)
     return [modules[index] for index in range(len(each))]
 
 
@@ -264,7 +275,7 @@ def make_loop(job: Job, folder: Path | None = None, *, progress: bool = False) -
         sample=None if job.mix is None else job.mix.sampler(_rows(job), job.settings.seed),
         dev_score=(lambda: _dev_scores(job, loop)) if job.dev else None,
         folder=folder,
-        request=job.request_digest(),
+        request=job.request(),
     )  # fmt: skip
     return loop
 
@@ -391,18 +402,3 @@ def _without_folders(origin: str) -> str:
     """An origin as artifacts record it: where files lay on one machine is nobody else's business."""
     words = origin.split()
     return " ".join(Path(word).name if word.rstrip(",").endswith((".yaml", ".yml")) else word for word in words)
-
-
-def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
-    folder = out.with_name(f"{out.name}.run")
-    if folder.exists() and not resume and not overwrite:
-        raise UsageError(f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite.")
-    return folder
-
-
-@contextmanager
-def _seeded(seed: int, rank: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's generators start from the seed, apart in each process, and are put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + (rank << 32))
-        yield
