@@ -83,9 +83,11 @@ def test_a_card_whose_metadata_cannot_be_read_is_named(hub: Hub, saved: Callable
     assert not hub.requests
 
 
-def test_nothing_is_sent_twice_and_what_is_gone_is_removed(hub: Hub, saved: Callable[..., Path]) -> None:
+def test_nothing_is_sent_twice_and_what_is_gone_is_removed(
+    hub: Hub, saved: Callable[..., Path], tmp_path: Path
+) -> None:
     first = push(saved("mixed"), REPO, patience=QUICK)
-    again = push(saved("mixed"), REPO, patience=QUICK)
+    again = push(tmp_path / "pos", REPO, patience=QUICK)
     assert (again.changed, again.removed, again.commit) == ((), (), first.commit)
     commits = hub.asked("/commit/main")
     later = push(saved("lora", name="other"), REPO, message="A smaller one", patience=QUICK)
