@@ -13,26 +13,16 @@ PACKAGE = Path(__file__).resolve().parent.parent / "adapterxl"
 
 # Each layer may import those above it in this list, and itself. `adapterxl` alone (the version) is free.
 LAYERS = (
-    "errors", "console", "tasks", "miniature", "ragged", "data", "frozen", "backbone", "attention", "modules",
-    "artifacts", "operators", "engines", "evaluation", "training", "report", "recipes", "hub", "cli",
+    "errors", "console", "durable", "tasks", "miniature", "ragged", "data", "frozen", "backbone", "attention",
+    "modules", "artifacts", "operators", "engines", "evaluation", "training", "report", "recipes", "hub", "cli",
 )  # fmt: skip
 VANILLA = {"peft", "adapters"}
 VANILLA_HOMES = ("engines/", "artifacts/")
-NETWORK = {
-    "huggingface_hub",
-    "datasets",
-    "requests",
-    "httpx",
-    "urllib",
-    "http",
-    "socket",
-    "fsspec",
-    "aiohttp",
-    "urllib3",
-}
+NETWORK = {"huggingface_hub", "datasets", "requests", "httpx", "urllib", "urllib3", "http", "socket", "fsspec",
+           "aiohttp"}  # fmt: skip
 NETWORK_HOMES = ("hub/", "data/hub.py", "backbone.py")
-TORCH_FREE = ("errors.py", "tasks/", "miniature/", "data/", "evaluation/metrics/", "evaluation/scores.py", "report/",
-              "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
+TORCH_FREE = ("errors.py", "durable.py", "tasks/", "miniature/", "data/", "evaluation/metrics/", "evaluation/scores.py",
+              "report/", "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
 TORCH_ALLOWED = ("data/prepare", "data/collate")
 HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
 CONVERTER = "artifacts/convert_bin.py"  # the one place that opens pickles: a process of its own, tensors only

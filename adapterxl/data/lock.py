@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from adapterxl.durable import write_file
 from adapterxl.errors import DataError
 
 NAME = "hub-data.lock.json"
@@ -80,13 +80,10 @@ class LockFile(Generic[Entry]):
 
     def write(self, sources: Mapping[str, Entry]) -> None:
         """Replace the file, in one step."""
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        text = json.dumps(self._content(sources=sources).model_dump(), indent=1, sort_keys=True, ensure_ascii=False)
         try:
-            text = json.dumps(self._content(sources=sources).model_dump(), indent=1, sort_keys=True, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_file(self.path, f"{text}\n".encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise DataError(f"{self.path}: cannot be written ({error.strerror}). Name another with --lock.") from error
 
 

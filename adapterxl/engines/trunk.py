@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import struct
-import time
-import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from ..backbone import DTYPES, Backbone
 from ..console import say
 from ..data.collate import cut_batches
+from ..durable import make_folders, new_file, sweep
 from ..errors import TrainingError, UsageError
 from ..modules import Part
 from ..ragged import RaggedBatch, pack
@@ -32,7 +31,6 @@ _HEADER = 1024  # bytes before the values: a safetensors header with its length
 _NAMES = {"fp32": "F32", "bf16": "BF16", "fp64": "F64"}  # as safetensors writes them
 _RAW = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # numpy has no bf16: values are mapped as bare bits
 _TOKENS = 8192  # of a forward
-_FORGOTTEN = 24 * 3600  # seconds after which an unfinished file has no writer any more
 
 Row = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 """Token ids and segment ids."""
@@ -163,16 +161,15 @@ class TrunkCache:
                 f"--trunk-cache-limit is {self.limit / 1e9:.3g} GB. Raise it, take fewer rows, or leave the cache out."
             )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.folder)
+            sweep(self.folder)
             before = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-            unfinished = [file for file in self.folder.glob(".*.tmp") if _age(file) > _FORGOTTEN]
             held = sum(file.stat().st_size for file in before)
-            for file in (*unfinished, *before):
-                if file.suffix != ".tmp":
-                    if held + size <= self.limit:
-                        break
-                    held -= file.stat().st_size
-                    say([f"trunk cache: {file.name} gives way, for the limit of {self.limit / 1e9:.3g} GB."])
+            for file in before:
+                if held + size <= self.limit:
+                    break
+                held -= file.stat().st_size
+                say([f"trunk cache: {file.name} gives way, for the limit of {self.limit / 1e9:.3g} GB."])
                 file.unlink(missing_ok=True)
             free = _free(self.folder)
         except OSError as error:
@@ -192,10 +189,10 @@ class TrunkCache:
     def _write(
         self, path: Path, shape: tuple[int, int], rows: Sequence[Row], lengths: Sequence[int], progress: bool
     ) -> None:
-        staged, checksum = self.folder / f".{uuid.uuid4().hex}.tmp", 0
+        checksum, size = 0, _HEADER + shape[0] * shape[1] * DTYPES[self.dtype].itemsize
         try:
             with (
-                staged.open("xb") as stream,
+                new_file(path, size) as stream,
                 tqdm(total=len(rows), desc="trunk cache", unit="row", disable=not progress, leave=False) as bar,
             ):
                 stream.write(bytes(_HEADER))
@@ -206,13 +203,8 @@ class TrunkCache:
                     bar.update(len(indices))
                 stream.seek(0)
                 stream.write(self._header(shape, checksum))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(staged, path)
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written ({error.strerror or error}).") from error
-        finally:
-            staged.unlink(missing_ok=True)
 
 
 def open_trunk(
@@ -256,10 +248,6 @@ def _row_digest(ids: np.ndarray, types: np.ndarray) -> bytes:
     return hashlib.blake2b(
         ids.astype("<i8", copy=False).tobytes() + types.astype("<i8", copy=False).tobytes(), digest_size=16
     ).digest()
-
-
-def _age(file: Path) -> float:
-    return time.time() - file.stat().st_mtime
 
 
 def _free(folder: Path) -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .. import durable
 from ..artifacts.store import sha256
 from ..errors import TrainingError
 
@@ -38,32 +36,22 @@ class Checkpoint:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write ``folder/step-N``; older ones stay, until `keep_only`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f".tmp-{uuid.uuid4().hex}"
-    staged.mkdir()
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()})
     state = {"step": checkpoint.step, "sha256": sha256(data), "values": dict(checkpoint.values)}
+    files = {_TENSORS: data, _STATE: json.dumps(state).encode()}
     try:
-        for name, content in ((_TENSORS, data), (_STATE, json.dumps(state).encode())):
-            with (staged / name).open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        target = folder / f"step-{checkpoint.step}"
-        if target.exists():
-            shutil.rmtree(target)
-        staged.rename(target)
+        durable.make_folders(folder)
+        durable.sweep(folder)
+        durable.write_folder(folder / f"step-{checkpoint.step}", files, _STATE)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot write a checkpoint ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def keep_only(folder: Path, step: int) -> None:
     """Remove the checkpoints of all other steps."""
     for old in folder.glob("step-*"):
         if old.name != f"step-{step}":
-            shutil.rmtree(old)
+            durable.remove_folder(old)
 
 
 def read_checkpoints(folder: Path) -> list[Checkpoint]:

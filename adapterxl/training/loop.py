@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..data.collate import Batch, collate, count_targets, epoch_batches
 from ..data.masking import Masking
 from ..data.prepare import Item
+from ..durable import write_file
 from ..engines import Engine
 from ..errors import TrainingError
 from ..evaluation.zero_shot import peak_memory
@@ -387,7 +388,7 @@ def _cut_log(path: Path, step: int) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         # A line without its end was cut by a crash, after the last checkpoint.
         kept = [line for line in lines if line.endswith("\n") and 0 < json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+        write_file(path, "".join(kept).encode())
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
