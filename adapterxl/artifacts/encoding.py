@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..errors import ArtifactError
 from ..modules import Part
-from .manifest import PartEntry
+from .header import read_header, tensor_digests
+from .manifest import PartEntry, TensorEntry
 
 
 def part_entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
@@ -25,6 +26,8 @@ def part_entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
         trained_on=part.trained_on,
         made_of=None if part.made_of is None else dict(part.made_of),
         settings=part.settings(),
+        sites=tuple(dict.fromkeys(site for _, site in part.keys)),
+        layers=part.layers,
         where=where,
         **place,
     )
@@ -37,6 +40,14 @@ def tensor_bytes(named: Mapping[str, Tensor]) -> bytes:
         bad = next(name for name, tensor in ready.items() if not torch.isfinite(tensor).all())
         raise ArtifactError(f"{bad}: has values that are not finite; such weights are never written.")
     return save_tensors(ready, metadata={"format": "pt"})
+
+
+def tensor_entries(data: bytes, name: str) -> dict[str, TensorEntry]:
+    """What the manifest says of each tensor of a safetensors file."""
+    header = read_header(data, name)
+    digests = tensor_digests(data, header)
+    return {key: TensorEntry(dtype=one.dtype, shape=one.shape, sha256=digests[key])  # type: ignore[arg-type]
+            for key, one in header.items()}  # fmt: skip
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

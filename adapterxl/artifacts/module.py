@@ -22,7 +22,7 @@ from . import adapterhub_layout, fusion_layout, peft_layout, store
 from .encoding import json_bytes as _json
 from .encoding import part_entry as _entry
 from .encoding import tensor_bytes as _bytes
-from .encoding import unique_names
+from .encoding import tensor_entries, unique_names
 from .fusion_layout import is_hub
 from .manifest import EXACT, HEADS, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry, module_digest
 
@@ -172,6 +172,7 @@ class TaskModule:
             notes=self.notes,
             versions=versions(),
             files={name: FileEntry(size=len(data), sha256=store.sha256(data)) for name, data in files.items()},
+            tensors={name: tensor_entries(data, name) for name, data in files.items() if name.endswith(".safetensors")},
         )
         return files, manifest
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..artifacts.manifest import FileEntry
 from ..artifacts.store import sha256
 from ..data.lock import default_lock
+from ..durable import write_file
 from ..errors import HubError
 
 _KEPT = 7 * 24 * 3600  # seconds that an unfinished file waits to be gone on with
@@ -44,9 +45,11 @@ class Blobs:
 
     def put(self, data: bytes) -> None:
         """Keep a content that is known to be right."""
-        with self.part(FileEntry(size=len(data), sha256=sha256(data))) as part:
-            part.write_bytes(data)
-            self.keep(part, sha256(data))
+        path = self.folder / sha256(data)
+        try:
+            write_file(path, data)
+        except OSError as error:
+            raise HubError(f"{path}: cannot be written ({error.strerror}). Make room.") from error
 
     def keep(self, part: Path, digest: str) -> None:
         """Give a finished file, whose sha256 was compared, its place."""

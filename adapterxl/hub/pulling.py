@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from huggingface_hub import constants
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..artifacts import store
-from ..artifacts.manifest import FileEntry, Manifest
+from ..artifacts.manifest import MOST_MANIFEST, FileEntry, Manifest, parse_manifest
 from ..console import say
 from ..data.lock import LockFile, default_lock
 from ..errors import HubError, UsageError
@@ -20,14 +20,10 @@ from .folders import FolderHub
 from .markdown import CARD
 from .remote import BRANCH, Listing, Remote, hub_repo
 from .transport import Patience, Wire
-from .verified import checked, parsed
+from .verified import LONGEST_CARD, check_contents, may_lie_beside
 
 LOCK = "hub-modules.lock.json"
 LARGEST = 2 << 30  # bytes of a module, unless --max-bytes says otherwise
-_MANIFEST = 4 << 20  # bytes of a manifest at most
-_CARD = 1 << 20  # bytes of a card; a longer one is left out
-_BESIDE = (".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", CARD)
-_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 
 
 class Pin(BaseModel):
@@ -111,7 +107,7 @@ def pull(
         contents, commit = job.offline()
     else:
         contents, commit = wire.within(f"{repo}@{revision or BRANCH}", job.online)
-    checked(contents, f"{repo}@{commit[:12]}")
+    check_contents(contents, f"{repo}@{commit[:12]}")
     store.publish(out, contents, overwrite)
     job.pin(contents, commit)
     say(job.notes)
@@ -185,7 +181,7 @@ class _Pull:
             if (data := self.blobs.get(entry)) is None:
                 return None
             found[name] = data
-        for name, entry in parsed(found[store.MANIFEST], self.key).files.items():
+        for name, entry in parse_manifest(found[store.MANIFEST], Path(self.key, store.MANIFEST)).files.items():
             if (data := self.blobs.get(entry)) is None:
                 return None
             found[name] = data
@@ -199,16 +195,16 @@ class _Pull:
                 f"{where}: no {store.MANIFEST}, so it is no module of adapterxl. If peft or adapters wrote it: "
                 f"hf download {self.repo} --local-dir DIR, then adapterxl import DIR."
             )
-        head = self.remote.small(listing, store.MANIFEST, _MANIFEST)
+        head = self.remote.small(listing, store.MANIFEST, MOST_MANIFEST)
         if pin is not None and store.sha256(head) != pin.files[store.MANIFEST].sha256:
             raise HubError(f"{where}: {store.MANIFEST} is not the one of first use ({self.file.path}).")
-        manifest = parsed(head, where)
+        manifest = parse_manifest(head, Path(where, store.MANIFEST))
         self._check_names(listing, manifest, where)
         self.blobs.put(head)
         found = {store.MANIFEST: head}
         card = listing.files.get(CARD)
-        if card is not None and card.size is not None and card.size <= _CARD and (card.blob or card.sha256):
-            found[CARD] = self.remote.small(listing, CARD, _CARD)
+        if card is not None and card.size is not None and card.size <= LONGEST_CARD and (card.blob or card.sha256):
+            found[CARD] = self.remote.small(listing, CARD, LONGEST_CARD)
             self.blobs.put(found[CARD])
         elif card is not None:
             self.notes.append(f"{where}: {CARD} is left out: too long, or the hub lists no digest of it")
@@ -221,8 +217,7 @@ class _Pull:
             if name not in listing.files:
                 raise HubError(f"{where}: {name} is in {store.MANIFEST}, but the repository does not have it.")
         for name in listing.files:
-            beside = name in _BESIDE or (PurePosixPath(name).suffix in _IMAGES and ".." not in name.split("/"))
-            if name not in manifest.files and name != store.MANIFEST and not beside:
+            if name not in manifest.files and name != store.MANIFEST and not may_lie_beside(name):
                 raise HubError(f"{where}: the repository also has {name[:80]!r}, which {store.MANIFEST} does not list.")
         for name, entry in manifest.files.items():
             size = listing.files[name].size

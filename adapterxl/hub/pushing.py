@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -21,11 +21,9 @@ from .folders import FolderHub
 from .markdown import CARD
 from .remote import BRANCH, Listed, hub_repo
 from .transport import RETRIED, Again, Patience, Refused, Wire, git_blob, reason, refusal
-from .verified import read_files
+from .verified import may_lie_beside, read_files
 
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
-_BESIDE = (".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
-_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,6 @@ def push(
     card, notes = complete_card(folder, files.get(CARD), repo=repo, scores=scores, licence=licence, base=base)
     files[CARD] = card.encode()
     _check_secrets(folder, files)
-    notes += _left_out(folder, files)
     if hub is not None:
         if private or revision is not None:
             raise UsageError("hub: a folder has no branches and no private modules: leave out private and revision.")
@@ -133,7 +130,7 @@ class _Push:
                 api.create_branch(self.repo, branch=self.branch, exist_ok=True)
             head, there = self._there(api)
         changed = [name for name, data in self.files.items() if not _same(there.get(name), data)]
-        removed = [name for name in there if name not in self.files and not _beside(name)]
+        removed = [name for name in there if name not in self.files and not may_lie_beside(name)]
         if removed and store.MANIFEST not in there:
             raise Refused(
                 f"holds other files ({', '.join(sorted(removed)[:3])}) and no {store.MANIFEST}; "
@@ -197,17 +194,8 @@ def _same(there: Listed | None, data: bytes) -> bool:
     return there.sha256 == store.sha256(data) if there.sha256 else there.blob == git_blob(data)
 
 
-def _beside(name: str) -> bool:
-    return name in _BESIDE or PurePosixPath(name).suffix in _IMAGES
-
-
 def _message(manifest: Manifest) -> str:
     return f"{manifest.name}: {manifest.composition or manifest.operator}"[:200]
-
-
-def _left_out(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    others = sorted(path.name for path in folder.iterdir() if not any(n.split("/")[0] == path.name for n in files))
-    return [f"not sent, as {store.MANIFEST} does not list it: {', '.join(others)}"] if others else []
 
 
 def _check_secrets(folder: Path, files: Mapping[str, bytes]) -> None:

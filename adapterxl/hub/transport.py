@@ -194,11 +194,14 @@ class Wire:
             announced = response.headers.get("Content-Length")
             if announced is not None and announced != str(entry.size - there):
                 raise Again(f"{announced} bytes are announced, expected {entry.size - there}")
-            with part.open("ab" if there else "wb") as stream:
-                for chunk in self._chunks(response, entry.size - there):
-                    stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
+            try:
+                with part.open("ab" if there else "wb") as stream:
+                    for chunk in self._chunks(response, entry.size - there):
+                        stream.write(chunk)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError as error:
+                raise Refused(f"{part}: cannot be written ({error.strerror or error}). Make room.") from error
         found = part.stat().st_size
         if found != entry.size:
             raise Again(f"ended after {found} of {entry.size} bytes")
