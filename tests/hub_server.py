@@ -121,7 +121,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> tuple[int, bytes, dict[str, str]]:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         parts = [unquote(part) for part in path.strip("/").split("/")]
-        if self.command not in ("GET", "HEAD") and not self.known() and parts[0] != "lfs":
+        reads = self.command in ("GET", "HEAD") or "paths-info" in parts
+        if not reads and not self.known() and parts[0] != "lfs":
             return problem(401, "Invalid username or password.")
         if parts == ["api", "whoami-v2"]:
             return as_json({"name": "someone", "type": "user"}) if self.known() else problem(401, "Log in first.")
@@ -205,13 +206,11 @@ class Handler(BaseHTTPRequestHandler):
         if not rest or rest[0] == "revision":
             return as_json(self.info(repo, found, commit, query.get("blobs") in (["true"], ["True"])))
         if rest[0] == "tree":
-            return as_json([{"type": "file", "path": name, "oid": blob(data), "size": len(data)}
-                            | ({"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}}
-                               if is_large(name) else {}) for name, data in found.commits[commit].items()])  # fmt: skip
+            return as_json([in_tree(name, data) for name, data in found.commits[commit].items()])
         if rest[0] == "paths-info":
-            wanted = parse_qs(self.body.decode()).get("paths") or json.loads(self.body or b"{}").get("paths", [])
-            return as_json([{"type": "file", "path": name, "oid": blob(data), "size": len(data)}
-                            for name, data in found.commits[commit].items() if name in wanted])  # fmt: skip
+            posted = self.body.decode()
+            wanted = json.loads(posted)["paths"] if posted.startswith("{") else parse_qs(posted).get("paths", [])
+            return as_json([in_tree(name, data) for name, data in found.commits[commit].items() if name in wanted])
         if rest[0] == "preupload":
             files = json.loads(self.body)["files"]
             there = found.commits[commit]
@@ -304,6 +303,11 @@ def problem(
         data,
         sent | {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | (headers or {}),
     )
+
+
+def in_tree(name: str, data: bytes) -> dict[str, Any]:
+    large = {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}}
+    return {"type": "file", "path": name, "oid": blob(data), "size": len(data)} | (large if is_large(name) else {})
 
 
 def entry(data: bytes, name: str) -> dict[str, Any]:
