@@ -19,6 +19,7 @@ from hub_server import TOKEN, Fault, Handler, Hub, serve
 from huggingface_hub import constants
 from layouts import parts_of
 from samples import LABELS, make_module
+from sealing import edit_manifest
 
 from adapterxl.artifacts import load
 from adapterxl.backbone import Backbone
@@ -138,7 +139,7 @@ def slow(handler: Handler, code: int, data: bytes, sent: dict[str, str]) -> None
 
 def endless(handler: Handler, code: int, data: bytes, sent: dict[str, str]) -> None:
     """No length, and no end."""
-    handler.head(code, {"Connection": "close"})
+    handler.head(200, {"Connection": "close"})
     while not OVER.is_set():
         handler.wfile.write(b"\0" * 65536)
 
@@ -372,8 +373,9 @@ def test_https_is_not_left_for_http() -> None:
 def test_a_manifest_that_names_a_file_outside_is_refused_before_anything_is_fetched(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    bad = files | {MANIFEST: files[MANIFEST].replace(WEIGHTS.encode(), b"../" + WEIGHTS.encode())}
-    hub.serve_repository(REPO, bad)
+    (tmp_path / MANIFEST).write_bytes(files[MANIFEST])
+    edit_manifest(tmp_path, lambda values: values["files"].update({"../x": values["files"].pop(WEIGHTS)}))
+    hub.serve_repository(REPO, files | {MANIFEST: (tmp_path / MANIFEST).read_bytes()})
     with pytest.raises(AdapterXLError, match=r"adapterxl.json: .*inside the folder"):
         pull(REPO, tmp_path / "pos", patience=QUICK)
     assert not hub.asked(OBJECT) and not (tmp_path / "pos").exists()

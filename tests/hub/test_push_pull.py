@@ -153,10 +153,10 @@ def test_a_token_is_never_sent_in_a_file_nor_told_in_an_error(
         told = f"token {handler.headers['Authorization']} may not"
         handler.reply(403, json.dumps({"error": told}).encode(), {"X-Error-Message": told})
 
-    hub.faults = [Fault("POST /api/repos/create", echo)]
+    hub.faults = [Fault("/commit/main", echo)]
     assert main(["push", str(folder), REPO]) == 1
     said = capsys.readouterr()
-    assert "status 403 for /api/repos/create" in said.err and said.err.count("error:") == 1
+    assert "status 403 for /api/models/someone/pos/commit/main" in said.err and said.err.count("error:") == 1
     assert TOKEN not in said.err + said.out
     for path, data in content(folder).items():
         assert TOKEN.encode() not in data, path
