@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,17 @@ from ..errors import ArtifactError
 from ..modules import Part
 from .header import read_header, tensor_digests
 from .manifest import PartEntry, TensorEntry
+
+Planned = Mapping[str, Any] | Callable[[], Mapping[str, Tensor]]
+"""A file before it is encoded: the fields of a JSON file, or named tensors, or what makes those."""
+
+
+def encoded(planned: Planned) -> bytes:
+    """The bytes of a planned file."""
+    content = planned() if callable(planned) else planned
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return tensor_bytes(content)
+    return json_bytes(content)
 
 
 def part_entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from ..errors import ArtifactError, CompositionError, TaskError
+from ..errors import ArtifactError, CompositionError, TaskError, UsageError
 from ..modules import VARIANTS, LoRAPart, Part, make_head
 from ..modules.lora import cut
 from . import adapterhub_layout, fusion_layout, peft_layout, store
+from .agreement import check_plan
 from .check import Checked, read_checked
 from .manifest import HeadEntry, Manifest, PartEntry
 from .module import HeadState, TaskModule
+from .shapes import check_shapes
 
 
 def load(folder: str | Path) -> TaskModule:
@@ -58,7 +60,9 @@ def module_of(checked: Checked, folder: Path) -> TaskModule:
     for file, unclaimed in left.items():
         if unclaimed:
             raise ArtifactError(f"{folder / file}: tensor {min(unclaimed)} has no place in this module.")
-    return TaskModule(
+    base = manifest.base
+    check_shapes(parts, SimpleNamespace(hidden=base.hidden_size, intermediate=None, layers=base.layers), folder)
+    module = TaskModule(
         name=manifest.name,
         task=manifest.task,
         kind=manifest.kind,
@@ -72,6 +76,11 @@ def module_of(checked: Checked, folder: Path) -> TaskModule:
         heads=heads,
         path=folder,
     )
+    try:
+        check_plan(module, checked, folder)
+    except (CompositionError, UsageError) as error:
+        raise ArtifactError(f"{folder / store.MANIFEST}: parts: {error}") from error
+    return module
 
 
 Tensors = Callable[[str], dict[str, Tensor]]
