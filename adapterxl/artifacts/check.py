@@ -55,7 +55,7 @@ def read_checked(folder: str | Path) -> Checked:
         with Folder(path) as opened:
             try:
                 manifest = manifest_bytes(opened)
-                names = {name for name in opened.names() if not _is_beside(name)}
+                names = {name for name in opened.names() if not is_beside(name)}
                 return check_files(manifest, names, opened.read, path)
             except ArtifactError:
                 if left == 1 or not opened.replaced:
@@ -129,6 +129,6 @@ def _check_tensors(manifest: Manifest, name: str, data: bytes, header: Mapping[s
             raise ArtifactError(f"{path}: tensor {short(key)}: its sha256 is not the one in {MANIFEST}.")
 
 
-def _is_beside(name: str) -> bool:
+def is_beside(name: str) -> bool:
     """What may lie in a folder without being part of the module: it is never read."""
     return name in _BESIDE or ("/" not in name and name.lower().endswith(_IMAGES))

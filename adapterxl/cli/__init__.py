@@ -19,8 +19,11 @@ from adapterxl.cli.foreign import convert, import_folder
 from adapterxl.cli.inspect import inspect
 from adapterxl.cli.lexicon import lexicon
 from adapterxl.cli.listing import listing
+from adapterxl.cli.pull import pull
+from adapterxl.cli.push import push
 from adapterxl.cli.report import report
 from adapterxl.cli.run import run
+from adapterxl.cli.search import search
 from adapterxl.cli.train import train
 from adapterxl.cli.verify import verify
 from adapterxl.errors import AdapterXLError
@@ -33,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(listing)
-for verb in (train, compose, evaluate, report, run, demo, inspect, verify, lexicon):
+for verb in (train, compose, evaluate, report, run, demo, inspect, verify, push, pull, search, lexicon):
     app.command(verb.__name__)(verb)
 app.command("import")(import_folder)  # a word that Python keeps for itself
 app.command("convert")(convert)

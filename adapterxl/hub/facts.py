@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..artifacts import Manifest, TaskModule
+from ..artifacts import Manifest
 from ..report.lineage import augmentations
 from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
+
+if TYPE_CHECKING:
+    from ..artifacts import TaskModule
 
 _KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter", "fusion": "fusion"}
 _HUB = re.compile(r"hub dataset (\S+) \(")
