@@ -13,6 +13,7 @@ from adapterxl.cli.demo import demo
 from adapterxl.cli.evaluate import evaluate
 from adapterxl.cli.foreign import convert, import_folder
 from adapterxl.cli.inspect import inspect
+from adapterxl.cli.lexicon import lexicon
 from adapterxl.cli.listing import listing
 from adapterxl.cli.report import report
 from adapterxl.cli.run import run
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(listing)
-for verb in (train, compose, evaluate, report, run, demo, inspect, verify):
+for verb in (train, compose, evaluate, report, run, demo, inspect, verify, lexicon):
     app.command(verb.__name__)(verb)
 app.command("import")(import_folder)  # a word that Python keeps for itself
 app.command("convert")(convert)

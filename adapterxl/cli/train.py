@@ -81,7 +81,7 @@ def train(
     sampling: Annotated[
         str | None,
         typer.Option(
-            metavar="proportional|uniform|temperature=T|capped=N",
+            metavar="proportional|uniform|temperature=T|capped=N|weights=A:B",
             show_default="proportional",
             help="How often each task of a mix(...) gives a batch, by its number of rows.",
         ),
@@ -127,6 +127,13 @@ def train(
     ] = None,
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPERATOR(...)",
+            help='Data operator on the training rows: "codeswitch(ratio=0.5, lexicon=DIR)"; again for another one.',
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last state, kept in DIR.run; keep what is finished.")
@@ -175,7 +182,7 @@ def train(
 
     arguments: dict[str, Any] = dict(
         on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
-        train_languages=opt.names("--train-languages", train_languages), limit=limit,
+        train_languages=opt.names("--train-languages", train_languages), limit=limit, augment=augment,
         name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
     )  # fmt: skip
     what = read[0] if len(read) == 1 else read

@@ -112,6 +112,7 @@ class LocalIndex:
             files=tuple(FileDigest(file.relative, file.sha256) for file in (*files, *labels)),
             origin=f"{self.describe}, task {task.name}, split {split}, language {language}",
             warnings=one_label_warning(task, examples, files[0].shown),
+            translated=split == "train" and language in entry.translated,
         )
 
     def content(self, task: Task) -> str | None:

@@ -66,6 +66,7 @@ class Entry(_Strict):
         pivot: Language -> language of the pivot question.
         note: For people.
         train_from: The task whose training files are used.
+        translated: Languages whose training rows are machine translations of the English ones (translate-train).
         train, dev, test: Language -> files relative to the index.
         pool: mewslix: what is looked for; "all" -> files that hold it in all languages.
     """
@@ -82,6 +83,7 @@ class Entry(_Strict):
     pivot: dict[str, str] = Field(default_factory=dict)
     note: str = ""
     train_from: str | None = None
+    translated: list[LanguageCode] = Field(default_factory=list)
     train: Files = Field(default_factory=dict)
     dev: Files = Field(default_factory=dict)
     test: Files = Field(default_factory=dict)
@@ -127,6 +129,8 @@ class Entry(_Strict):
                 raise ValueError(f"{key}: has no meaning for reader {self.reader}; it belongs to {', '.join(readers)}")
         if self.reader in TABLE_READERS:
             self._check_columns()
+        if strangers := [language for language in self.translated if language not in self.train]:
+            raise ValueError(f"translated: found {strangers[0]}, expected languages of train: {', '.join(self.train)}")
         count = {split: {lang: len(self.files(split, lang)) for lang in langs} for split, langs in self.splits.items()}
         several = {"bitext": ("language", "English"), "bucc": ("language", "English", "gold pairs")}.get(self.reader)
         if several:

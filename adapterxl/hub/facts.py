@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..artifacts import Manifest, TaskModule
+from ..report.lineage import augmentations
 from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
@@ -52,6 +53,7 @@ def training(manifest: Manifest, task: Task | None) -> list[tuple[str, Markdown]
     put("rows left out as bad", found.get("dropped_rows") or None)
     put("rows cut to the longest length", found.get("truncated_rows") or None)
     put("data", Markdown("; ".join(escape(origin) for origin in _list(found.get("data")))) or None)
+    put("augmented by", code(how) if (how := augmentations(found)) else None)
     put("method", found.get("method"))
     put("options", _pairs(found.get("options"), _OPTIONS))
     put("trained weights, head included", found.get("parameters"))

@@ -130,6 +130,7 @@ class RecipeRun:
             train_from=spec.train_from,
             train_languages=spec.train_languages,
             limit=spec.limit,
+            augment=spec.augment,
             on_bad_row=spec.on_bad_row,
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from adapterxl.data.augment import read_augmentations
 from adapterxl.data.perturb import Perturbation
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import CompositionError, UsageError, did_you_mean
@@ -44,6 +45,7 @@ class ModuleStep(_Strict):
     train_from: str | None = None
     train_languages: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
+    augment: str | tuple[str, ...] | None = None
     on_bad_row: Literal["stop", "drop"] = "stop"
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -267,6 +269,7 @@ def _check_names(path: Path, recipe: Recipe) -> None:
                 )
         try:
             check_method(step.method, step.method_options())
+            read_augmentations(step.augment)
         except UsageError as error:
             raise UsageError(f"{path}: modules.{name}.{error}") from None
         above.append(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterxl.data import LocalIndex, load_user_task
+from adapterxl.data.augment import read_augmentations
 from adapterxl.data.schema import INDEX_NAME
 from adapterxl.errors import ArtifactError, UsageError
 from adapterxl.evaluation.scores import write_whole
@@ -150,6 +151,10 @@ def _train_step(
     borrowed = [get_task(task).train_from for task in tasks if not task.endswith((".yaml", ".yml"))]
     read = [*tasks, *([spec.train_from] if spec.train_from else borrowed)]
     request = _common(recipe, seed, read) | spec.model_dump(mode="json")
+    del request["augment"]
+    if spec.augment is not None:  # with what is in its files, so that other words are another request
+        operators = read_augmentations(spec.augment)
+        request["augment"] = {str(one): one.content(recipe.data) for one in operators}
     request["settings"] = _settings(recipe.defaults, spec.settings)
     request["built_on"] = _built_on(spec.start, digests)
     kind = "the head alone" if spec.method == "none" else spec.method

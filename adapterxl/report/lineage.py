@@ -66,6 +66,7 @@ def lineage(info: ModuleInfo) -> Lineage | None:
             "dtype": training.get("dtype"),
             "bits": training.get("bits"),
             "lr": training.get("lr"),
+            **({"augmented by": augmented} if (augmented := augmentations(training)) else {}),
         }
         | settings,
         cost=Cost(info.train_seconds, _count(training.get("rows")), _count(training.get("steps"))),
@@ -153,6 +154,13 @@ def _run(scores: Scores) -> tuple[Any, ...]:
 
 def _all(one: Lineage) -> dict[str, Any]:
     return dict(one.circumstances) | dict(one.options)
+
+
+def augmentations(training: Mapping[str, Any]) -> str:
+    """The data operators that a training's rows went through, as text; empty for none."""
+    found = training.get("augment")
+    texts = [str(one.get("operator")) for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return " then ".join(dict.fromkeys(texts))
 
 
 def _dict(training: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class HubSource:
         revision: Commit or branch of the repository.
         folder: Folder of a configuration, for repositories that name none (converted branches); as `config`.
         leave_out: Role -> values of rows that the publisher marks as none of the task's (SNLI: label -1).
+        translated: Training rows in other languages than the source language are machine translations.
         by_name: Labels are taken by name only: the order of its label numbers is not verified.
     """
 
@@ -40,6 +41,7 @@ class HubSource:
     folder: str | None = None
     leave_out: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     by_name: bool = False
+    translated: bool = False
 
 
 @dataclass(frozen=True)

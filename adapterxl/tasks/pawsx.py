@@ -24,8 +24,8 @@ TASK = Task(
     train_from="paws",
     max_length=256,  # as in jiant
     licence="free for any purpose, with credit to Google",
-    hub=(
-        HubSource(id="google/xtreme", config="PAWS-X.{language}", splits=_SPLITS, columns=_COLUMNS),
-        HubSource(id="google-research-datasets/paws-x", config="{language}", splits=_SPLITS, columns=_COLUMNS),
+    hub=tuple(
+        HubSource(id=id, config=config, splits=_SPLITS, columns=_COLUMNS, translated=True)
+        for id, config in (("google/xtreme", "PAWS-X.{language}"), ("google-research-datasets/paws-x", "{language}"))
     ),
 )

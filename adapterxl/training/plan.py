@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,11 +53,13 @@ def estimate(
     rate: float,
     engine: str,
     dev: int,
+    augmented: Sequence[Mapping[str, Any]] = (),
 ) -> TrainingPlan:
     """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two.
 
     Args:
         tasks: Each task's head and items.
+        augmented: What data operators did to the rows.
     """
     lengths = [item.tokens for _, items in tasks for item in items]
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
@@ -82,6 +84,7 @@ def estimate(
             "rows",
             f"{len(rows.examples):,} ({len(lengths):,} items, {tokens:,} tokens, {rows.truncated:,} cut)",
         ),
+        *((("augmented by", "; ".join(one["operator"] for one in augmented)),) if augmented else ()),
         ("dev rows", f"{dev:,}"),
         ("on top of", ", ".join(p.name for p in frozen) or "nothing"),
         ("steps", f"{steps:,} of about {batch} rows, learning rate up to {rate:g}, engine {engine}"),

@@ -17,6 +17,7 @@ from ..artifacts.module import check_name
 from ..artifacts.store import MANIFEST, check_target
 from ..backbone import Backbone
 from ..console import say
+from ..data.augment import AugmentLike
 from ..data.examples import ChoiceExample
 from ..data.masking import Masking
 from ..data.resolve import DataLike, TaskLike
@@ -49,6 +50,7 @@ def train(
     train_from: str | None = None,
     train_languages: Sequence[str] | None = None,
     limit: int | None = None,
+    augment: AugmentLike = None,
     name: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -63,13 +65,15 @@ def train(
             with several heads. A list of these gives a module each, as a dict by task name; `out` then holds one folder
             for each. The packed engine trains them together, in one pass over the backbone; others one by one. A dict
             gives names to the modules, and to each what is its own of task, method, settings, start, train_from,
-            train_languages, limit and on_bad_row: ``{"pos-4": {"task": "udpos", "method": LoRA(rank=4)}}``; the task
-            is the name where it is not said.
+            train_languages, limit, augment and on_bad_row: ``{"pos-4": {"task": "udpos", "method": LoRA(rank=4)}}``;
+            the task is the name where it is not said.
         method: LoRA or Bottleneck settings; None trains the head alone.
         start: Composition, module or folder to train on top of; it stays frozen and becomes part of the result. Of a
             `fuse` that was not trained before, the attention is trained too; its members stay frozen.
         train_from: Another task's training rows stand in (same kind and labels).
         limit: This many training rows, a sample by seed; of a mix, of each task.
+        augment: Data operators on the training rows, in order: "codeswitch(ratio=0.5, lexicon=FOLDER)", ... Dev rows
+            stay as they are. `adapterxl list augmentations` names all.
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
         resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
             same request.
@@ -83,7 +87,8 @@ def train(
     """
     common: dict[str, Any] = dict(
         on=on, method=method, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
-        train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress and is_main(),
+        train_languages=train_languages, limit=limit, augment=augment, on_bad_row=on_bad_row,
+        progress=progress and is_main(),
     )  # fmt: skip
     several = not isinstance(task, TaskLike | Mix)
     if several and name is not None:
@@ -142,11 +147,11 @@ def plan(
         job.on, job.new_part(), job.start_parts(), job.rows, answered, job.settings,
         task=job.task.name if job.mix is None else str(job.mix),
         origin="; ".join(origin for one in job.given for origin in one.origin),
-        rate=job.rate, engine=job.engine, dev=len(job.dev),
+        rate=job.rate, engine=job.engine, dev=len(job.dev), augmented=job.augmented,
     )  # fmt: skip
 
 
-_OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "on_bad_row")
+_OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "augment", "on_bad_row")
 
 
 def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -272,7 +277,8 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
             tensors = {name: tensor.cpu().clone() for name, tensor in stream.head.tensors().items()}
             states[stream.head] = HeadState(stream.kind, stream.head.labels, tensors)
     heads = {stream.task: states[stream.head] for stream in loop.streams if stream.head in states}
-    start, first = job.start, job.given[0]
+    start = job.start
+    first = next((one for one in job.given if one.task.kind != "mask"), job.given[0])  # whose head answers
     training = {
         "method": job.trains,
         "options": {}
@@ -287,6 +293,7 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         "lr": job.rate,
         "settings": {k: v for k, v in job.settings.model_dump().items() if v is not None},
         "seed": job.settings.seed,
+        **({"augment": job.augmented} if job.augmented else {}),
         "rows": sum(_rows(job)),
         "dev_rows": len(job.dev),
         "dropped_rows": sum(one.dropped for one in job.given),
@@ -335,7 +342,8 @@ def _mix_facts(job: Job, loop: Loop) -> dict[str, Any]:
     return {
         "sampling": job.mix.sampling,
         "tasks": {
-            one.task.name: {"rows": count, "share": round(share, 6), "batches": drawn} | _task_facts(one)
+            one.task.name: {"kind": one.task.kind, "rows": count, "share": round(share, 6), "batches": drawn}
+            | _task_facts(one)
             for one, count, share, drawn in each
         },
     }

@@ -35,6 +35,7 @@ FOUR = mix("mnli", "udpos", "tydiqa", "xnli", sampling="uniform")
         ("temperature=1e9", [1 / 3, 1 / 3, 1 / 3]),
         ("capped=200", [100 / 500, 200 / 500, 200 / 500]),
         ("capped=1e9", [0.1, 0.3, 0.6]),
+        ("weights = 2:1:1", [0.5, 0.25, 0.25]),
     ],
 )
 def test_each_task_is_drawn_as_often_as_its_sampling_says(sampling: str, expected: list[float]) -> None:
@@ -49,7 +50,22 @@ def test_each_task_is_drawn_as_often_as_its_sampling_says(sampling: str, expecte
 
 
 @pytest.mark.parametrize(
-    "sampling", ["proportionl", "temperature", "temperature=0", "temperature=x", "capped=-1", "uniform=2", "capped=inf"]
+    "sampling",
+    [
+        "proportionl",
+        "temperature",
+        "temperature=0",
+        "temperature=x",
+        "capped=-1",
+        "uniform=2",
+        "capped=inf",
+        "weights",
+        "weights=1",
+        "weights=1:2:3",
+        "weights=1:0",
+        "weights=a:b",
+        "weights=1:inf",
+    ],
 )
 def test_a_sampling_that_is_none_is_refused(sampling: str) -> None:
     with pytest.raises(UsageError, match=f"sampling: found '{sampling}'"):
