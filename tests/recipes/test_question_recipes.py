@@ -86,8 +86,8 @@ def test_a_question_is_run_at_a_tiny_size_and_its_scores_are_those_it_asks_for(n
     assert all(metrics[name] in scores.zero_shot_mean for scores in found)
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", RECIPES / "compare.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -122,7 +122,7 @@ def test_two_compositions_are_set_against_each_other_by_seed_and_example(tmp_pat
             ("none", None, half), ("one", "merge(a, b)", [True] * 40), ("other", "merge(b, a)", half)
         )
     ]  # fmt: skip
-    assert script().main(["merge(a, b)", "merge(b, a)", *files]) == 0
+    assert script("compare").main(["merge(a, b)", "merge(b, a)", *files]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()[1:]}
     assert (
         lines["de"][1:4] == ["100.0", "50.0", "+50.0"] and lines["de"][-1] == "0.003"
@@ -130,6 +130,27 @@ def test_two_compositions_are_set_against_each_other_by_seed_and_example(tmp_pat
     assert lines["sw"][1:4] == ["50.0", "50.0", "0.0"] and float(lines["sw"][-1]) == 1.0
     assert lines["mean"][1:4] == ["75.0", "50.0", "+25.0"]
     with pytest.raises(UsageError, match=r"no column 'merge\(c\)'; there are: no intermediate task; merge\(a, b\);"):
-        script().main(["merge(c)", "merge(b, a)", *files])
+        script("compare").main(["merge(c)", "merge(b, a)", *files])
     with pytest.raises(UsageError, match="expected: python"):
-        script().main(["merge(c)"])
+        script("compare").main(["merge(c)"])
+
+
+def test_one_command_makes_a_table_of_every_target_with_files(tiny_xlmr, data, tmp_path, capsys):
+    rows = "".join(f"a {n}\tb {n}\t{n % 2}\n" for n in range(1040))
+    (data / "pawsx").mkdir()
+    for language in ("en", "de"):
+        (data / f"pawsx/dev-{language}.tsv").write_text(rows)
+    index = json.loads((data / "adapterxl-data.yaml").read_text())
+    index["tasks"]["pawsx"] = {"reader": "tsv", "header": False, "columns": {"text": 0, "text_pair": 1, "label": 2},
+                               "dev": {code: [f"pawsx/dev-{code}.tsv"] for code in ("en", "de")}}  # fmt: skip
+    (data / "adapterxl-data.yaml").write_text(json.dumps(index))
+    given = ["--base", str(tiny_xlmr), "--data", str(data), "--steps", "1", "--rows", "3", "--out", str(tmp_path)]
+    script("all_targets").main(given)
+    table = (tmp_path / "table.md").read_text()
+    assert table in capsys.readouterr().out and (tmp_path / "report.html").is_file()
+    cells = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in table.splitlines()[2:]}
+    assert set(cells) == {"xnli", "pawsx", "udpos", "xquad", "tydiqa", "panx", "afriqa", "nusax", "tatoeba"}
+    assert cells["xquad"][1:5] == ["tydiqa", "test", "1 of 11", "6"] and "squad" in cells["xquad"][6]
+    assert cells["pawsx"][1] == "pawsx_rest" and len((tmp_path / "rest.tsv").read_text().splitlines()) == 40
+    scores = Scores.load(tmp_path / "udpos.json")
+    assert f"udpos_f1 {100 * scores.zero_shot_mean['udpos_f1']:.1f}; token_accuracy" in cells["udpos"][6]
