@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from datasets import List, Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from repositories import at
 
 from adapterxl.data import LocalIndex
@@ -119,9 +121,13 @@ def test_a_line_that_is_no_mention_is_refused(tmp_path, line):
 
 @pytest.mark.parametrize(
     ("entity", "message"),
-    [({"description": " "}, "description: found ''"), ({"entity_id": None}, "entity_id: found nothing, expected text"),
-     ({"title": 1}, None)],
-)  # fmt: skip
+    [
+        ({"description": " "}, "description: found ''"),
+        ({"description_language": 3}, "description_language: found int 3"),
+        ({"entity_id": None}, "entity_id: found nothing, expected text"),
+        ({"title": 1}, None),
+    ],
+)
 def test_a_bad_entity_is_refused(tmp_path, entity, message):
     source, task = mewslix(tmp_path, json.dumps({"context": CONTEXT, "mentions": []}), json.dumps(ENTITY | entity))
     if message is None:
@@ -129,6 +135,19 @@ def test_a_bad_entity_is_refused(tmp_path, entity, message):
         return
     with pytest.raises(DataError, match=rf"e\.jsonl:1: {message}"):
         source.load(task, "pool", "all")
+
+
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1), piece=st.sampled_from(['"', "{", "[", "null", "7", ",", ":", "\\ud800", "\t", "\n"]))
+def test_a_damaged_line_gives_rows_or_one_clear_error(tmp_path, place, piece):
+    line = json.dumps({"context": CONTEXT, "mentions": [MENTION]})
+    at = int(place * len(line))
+    source, task = mewslix(tmp_path, line[:at] + piece + line[at:], json.dumps(ENTITY)[:at] + piece)
+    for split, language, name in (("test", "de", "m.jsonl"), ("pool", "all", "e.jsonl")):
+        try:
+            assert source.load(task, split, language, on_bad_row="drop").examples
+        except DataError as error:
+            assert str(error).startswith(str(tmp_path / name))
 
 
 def test_mewslix_without_its_pool_is_refused(tmp_path):
