@@ -122,7 +122,8 @@ def evaluation(result: Result) -> Markdown:
     own, said = result.own, []
     if own.train_from is not None:
         said.append(f"trained on {code(own.train_from)}")
-    if result.is_retrieval:
+    if any(f"{own.source_language}->{record.language}" == record.direction for record in own.records
+           if record.language != own.source_language):  # fmt: skip
         said.append("both directions averaged")
     said += [f"{escape(name)} {escape(value)}" for name, value in sorted(own.options.items()) if value is not None]
     said.append(f"engine {code(own.engine)}")
