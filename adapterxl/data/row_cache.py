@@ -5,30 +5,31 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
+import io
 import json
 import os
 import sys
-import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from ..console import say
+from ..durable import new_file, sweep
 from ..errors import UsageError
-from ..folders import cache_folder
+from ..folders import alone, cache_folder
 from .examples import Example
 from .items import Item, MappedItems, schema, to_batch
 
 SMALL = 1_000_000  # bytes of examples below which to prepare them again is cheaper than to keep them
 LIMIT = "ADAPTERXL_PREPARED_LIMIT"
 _DEFAULT_LIMIT = 5.0  # GB
-_FORGOTTEN = 24 * 3600  # seconds after which an unfinished file has no writer any more
+_HEADER = 64  # bytes before the Arrow file, a multiple of its alignment
 _CHUNK = 1000  # examples that are digested at once
 
 Made = tuple[list[Item], int, int]
@@ -87,16 +88,16 @@ def tokenizer_digest(tokenizer: Any) -> str:
 class RowCache:
     """A folder with an Arrow file for each set of examples that was prepared.
 
-    A file is named after its key and the checksum of its bytes. It appears when it is whole, by rename; its checksum is
-    compared before it is used. Any number of processes may read, write and clear the folder at the same time: a file
-    that another one removed stays mapped where it is in use.
+    A file is named after its key, and begins with the checksum of the rest, which is compared before it is used; it
+    appears when it is whole. Of processes that want the same rows one makes them, the others wait and read. Files may
+    be removed at any time: one that is in use stays mapped.
 
     Args:
-        limit: Most bytes of all files. Those unused for longest give way; one that is in use stays, however large.
         aloud: Say what is read and written.
 
     Raises:
-        UsageError: If ADAPTERXL_PREPARED_LIMIT is not a number from 0.
+        UsageError: If ADAPTERXL_PREPARED_LIMIT is not a number from 0. It is the most GB that all files may take; those
+            unused for longest give way. One that is in use stays, however large.
     """
 
     def __init__(self, *, aloud: bool = False) -> None:
@@ -126,27 +127,29 @@ class RowCache:
         if key is None:
             return None
         try:
-            return self.find(key, kind) or self.write(key, kind, make())
+            if (found := self.find(key, kind)) is not None:
+                return found
+            with alone(self.folder / ".held"):
+                return self.find(key, kind) or self.write(key, kind, make())
         except OSError as error:
             say([f"prepared rows are not kept: {self.folder} cannot be used ({error.strerror or error})."])
             return None
 
     def find(self, key: str, kind: str) -> Rows | None:
         """The rows of a key, if they are there and whole."""
-        for path in self.folder.glob(f"{key}.*.arrow"):
-            try:
-                mapped = pa.memory_map(str(path)).read_buffer()
-                if path.name != _name(key, zlib.crc32(mapped)):
-                    say([f"prepared rows: {path} is damaged; they are prepared anew."])
-                    path.unlink(missing_ok=True)
-                    continue
-                os.utime(path)
-            except FileNotFoundError:  # gave way a moment ago
-                continue
-            rows = _read(mapped, kind)
-            self._say(f"{len(rows.items):,} are read from {path}.")
-            return rows
-        return None
+        path = self.folder / f"{key}.arrow"
+        try:
+            mapped = pa.memory_map(str(path)).read_buffer()
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        if mapped[:_HEADER].to_pybytes() != _header(zlib.crc32(mapped[_HEADER:])):
+            say([f"prepared rows: {path} is damaged; they are prepared anew."])
+            path.unlink(missing_ok=True)
+            return None
+        rows = _read(mapped[_HEADER:], kind)
+        self._say(f"{len(rows.items):,} are read from {path}.")
+        return rows
 
     def write(self, key: str, kind: str, chunks: Iterable[Made]) -> Rows:
         """Keep what is made, chunk by chunk, and give it as it is kept.
@@ -154,58 +157,62 @@ class RowCache:
         Raises:
             OSError: If the folder cannot be written, or is full.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staged = self.folder / f".{uuid.uuid4().hex}.tmp"
-        try:
-            with staged.open("xb") as stream:
-                with pa.ipc.new_file(stream, schema(kind)) as writer:
-                    for items, truncated, unlabelled in chunks:
-                        lost = {"truncated": str(truncated), "unlabelled": str(unlabelled)}
-                        writer.write_batch(to_batch(kind, items), custom_metadata=lost)
-                stream.flush()
-                os.fsync(stream.fileno())
-            mapped = pa.memory_map(str(staged)).read_buffer()
-            path = self.folder / _name(key, zlib.crc32(mapped))
-            os.replace(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)
-        rows = _read(mapped, kind)
-        limit = f"{self.limit / 1e9:.3g} GB, set by {LIMIT}"
-        self._say(f"{len(rows.items):,} are kept in {path}, {mapped.size / 1e9:.3g} GB (all together at most {limit}).")
-        self._make_room(path)
+        path = self.folder / f"{key}.arrow"
+        with new_file(path) as stream:
+            stream.write(bytes(_HEADER))
+            checked = _Checked(stream)
+            with pa.ipc.new_file(checked, schema(kind)) as writer:
+                for items, truncated, unlabelled in chunks:
+                    lost = {"truncated": str(truncated), "unlabelled": str(unlabelled)}
+                    writer.write_batch(to_batch(kind, items), custom_metadata=lost)
+            stream.seek(0)
+            stream.write(_header(checked.checksum))
+        mapped = pa.memory_map(str(path)).read_buffer()
+        rows = _read(mapped[_HEADER:], kind)
+        self._say(
+            f"{len(rows.items):,} are kept in {path}, {mapped.size / 1e9:.3g} GB (all together at most "
+            f"{self.limit / 1e9:.3g} GB, set by {LIMIT})."
+        )
+        with suppress(FileNotFoundError):  # somebody else removed a file just now
+            self._make_room(path)
         return rows
 
     def _make_room(self, own: Path) -> None:
-        """Let files unused for longest give way to a new one, and what a writer that was killed left."""
-        files = []
-        for path in self.folder.iterdir():
-            try:
-                about = path.stat()
-            except FileNotFoundError:
-                continue
-            if path.suffix == ".tmp" and time.time() - about.st_mtime > _FORGOTTEN:
-                path.unlink(missing_ok=True)
-            elif path.suffix == ".arrow" and path != own:
-                files.append((about.st_mtime, about.st_size, path))
-        held = own.stat().st_size + sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if held <= self.limit:
-                break
-            path.unlink(missing_ok=True)
-            held -= size
-            self._say(f"{path.name} gives way, for the limit of {self.limit / 1e9:.3g} GB.")
+        """Let files unused for longest give way to a new one, and what writers left that were killed."""
+        sweep(self.folder)
+        before = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in self.folder.glob("*.arrow"))
+        held = sum(size for _, size, _ in before)
+        for _, size, file in before:
+            if held > self.limit and file != own:
+                held -= size
+                file.unlink(missing_ok=True)
+                self._say(f"{file.name} gives way, for the limit of {self.limit / 1e9:.3g} GB.")
 
     def _say(self, line: str) -> None:
         if self.aloud:
             say([f"prepared rows: {line}"])
 
 
-def _name(key: str, checksum: int) -> str:
-    return f"{key}.{checksum:08x}.arrow"
+class _Checked(io.RawIOBase):
+    """A stream that knows the CRC-32 of what went through."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.checksum = stream, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.checksum = zlib.crc32(data, self.checksum)
+        return self._stream.write(data)
 
 
-def _read(mapped: pa.Buffer, kind: str) -> Rows:
-    reader = pa.ipc.open_file(mapped)
+def _header(checksum: int) -> bytes:
+    return f"prepared rows of adapterxl, crc32 {checksum:08x}\n".encode().ljust(_HEADER)
+
+
+def _read(content: pa.Buffer, kind: str) -> Rows:
+    reader = pa.ipc.open_file(content)
     found = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
     lost = [sum(int(about[name]) for _, about in found) for name in (b"truncated", b"unlabelled")]
     return Rows(MappedItems(kind, [batch for batch, _ in found]), *lost)
