@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from samples import rows
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

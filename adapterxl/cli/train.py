@@ -175,12 +175,13 @@ def train(
         "rank_pattern": opt.pattern("--rank-pattern", rank_pattern, int),
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
+    from adapterxl.data.augment import read_augmentations
     from adapterxl.training.sampling import is_mix, read_mix
 
     read: list[Any] = [read_mix(task, sampling) if is_mix(task) else task for task in tasks]
     if sampling is not None and tasks == read:
         raise UsageError("--sampling is of a mix of several tasks; write it as: train 'mix(squad, mnli)'")
-    chosen, settings = make_method(method, of_method), make_settings(given)
+    chosen, settings, operators = make_method(method, of_method), make_settings(given), read_augmentations(augment)
     source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(
         base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, compile=compile,
@@ -191,7 +192,7 @@ def train(
 
     arguments: dict[str, Any] = dict(
         on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
-        train_languages=opt.names("--train-languages", train_languages), limit=limit, augment=augment,
+        train_languages=opt.names("--train-languages", train_languages), limit=limit, augment=operators,
         name=name, out=out, resume=resume, override=override, overwrite=overwrite,
         on_bad_row=on_bad_row,
     )  # fmt: skip
