@@ -21,7 +21,8 @@ VANILLA_HOMES = ("engines/", "artifacts/")
 NETWORK = {"huggingface_hub", "datasets", "requests", "httpx", "urllib", "http", "socket", "fsspec", "aiohttp"}
 NETWORK_HOMES = ("hub/front_matter.py", "data/hub.py", "backbone.py")
 TORCH_FREE = ("errors.py", "durable.py", "tasks/", "miniature/", "data/", "evaluation/metrics/", "evaluation/scores.py",
-              "report/", "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py")  # fmt: skip
+              "report/", "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py",
+              "artifacts/check.py", "artifacts/files.py", "artifacts/header.py", "artifacts/strict_json.py")  # fmt: skip
 TORCH_ALLOWED = ("data/prepare", "data/collate")
 HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
 CONVERTER = "artifacts/convert_bin.py"  # the one place that opens pickles: a process of its own, tensors only
