@@ -49,6 +49,8 @@ class Backbone:
         bits: 8 or 4: the encoder's matrices in int8 or NF4 (needs the extra `quant`); activations stay in `dtype`.
         embeddings: "cpu" keeps the table of token embeddings there, and sends the rows of a batch's tokens.
         checkpointing: Compute a layer's activations again in the backward pass instead of keeping them.
+        compile: Compile what follows the products of a layer (dropout, residual, norm) with torch.compile; of the
+            packed engine. The first steps take longer.
         load: Read the weights now. Otherwise they are read at their first use, and a plan for a given memory
             (`Settings.memory`) may still choose their precision.
 
@@ -69,6 +71,7 @@ class Backbone:
         bits: int | None = None,
         embeddings: str = "device",
         checkpointing: bool = False,
+        compile: bool = False,
         load: bool = True,
     ) -> None:
         if dtype not in DTYPES:
@@ -89,6 +92,7 @@ class Backbone:
         gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
         self.device = torch.device(gpu if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.dtype_name, self.bits, self.embeddings, self.checkpointing = dtype, bits, embeddings, checkpointing
+        self.compile = compile
         self.folder, self.id, self.revision = _locate(str(BACKBONE if base is None else base), revision)
         self.name = self.id or self.folder.name
         self.config, self.tokenizer = _read(self.folder)
@@ -151,8 +155,8 @@ class Backbone:
             )
 
     def options(self) -> dict[str, Any]:
-        """Bits, place of the embeddings and checkpointing, where they are not the default: what a run records."""
-        found = {"bits": self.bits, "embeddings": self.embeddings, "checkpointing": self.checkpointing}
+        """What a run records of bits, embeddings, checkpointing and compile: those that are not the default."""
+        found = {name: getattr(self, name) for name in ("bits", "embeddings", "checkpointing", "compile")}
         return {name: value for name, value in found.items() if value not in (None, False, "device")}
 
     @cached_property

@@ -7,7 +7,6 @@ What it measures: benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +16,10 @@ from typing import Any
 
 import torch
 from measures import count, machine
+from reporting import finish, spread, synchronize
+from rich.console import Console
 from tqdm import tqdm
-from train_step import METHODS, VANILLA, spread, synchronize
+from train_step import METHODS, VANILLA
 
 from adapterxl.artifacts.module import versions
 from adapterxl.backbone import Backbone
@@ -26,9 +27,8 @@ from adapterxl.data.prepare import Item, prepare
 from adapterxl.data.resolve import resolve_task
 from adapterxl.engines import get_engine
 from adapterxl.engines.packed import PackedEngine, finished
-from adapterxl.errors import AdapterXLError, EngineError, TaskError
+from adapterxl.errors import EngineError, TaskError
 from adapterxl.evaluation.predict import Reader, Request, answer, head_reader
-from adapterxl.evaluation.scores import write_whole
 from adapterxl.modules import Part, make_head
 
 Languages = dict[str, tuple[Item, ...]]
@@ -139,6 +139,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def show(report: dict[str, Any], console: Console) -> None:
+    """A line for each result."""
+    for result in report["results"]:
+        over = result["over_first"]["seconds"]
+        console.print(
+            f"{result['method']}, {result['way']}: {result['tokens_per_second']['median']:,.0f} tokens/s, "
+            f"{over['median']:.2f}x the time of together ({over['min']:.2f}..{over['max']:.2f})"
+        )
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 and one line on bad input."""
     parser = argparse.ArgumentParser(description="Evaluation in many languages: together, one by one, vanilla.")
@@ -153,19 +163,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
-    try:
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for result in report["results"]:
-        over = result["over_first"]["seconds"]
-        print(
-            f"{result['method']}, {result['way']}: {result['tokens_per_second']['median']:,.0f} tokens/s, "
-            f"{over['median']:.2f}x the time of together ({over['min']:.2f}..{over['max']:.2f})"
-        )
-    return 0
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
@@ -18,8 +19,10 @@ from typing import Any
 import torch
 from measures import count, machine, peak_bytes, step_flops
 from random_backbone import SIZES, write_backbone
+from reporting import finish, spread, synchronize
+from rich.console import Console
 from torch import Tensor, nn
-from train_step import METHODS, VANILLA, spread, synchronize
+from train_step import METHODS, VANILLA
 
 from adapterxl.artifacts.module import versions
 from adapterxl.backbone import Backbone
@@ -27,8 +30,7 @@ from adapterxl.data.collate import epoch_batches
 from adapterxl.engines import get_engine
 from adapterxl.engines.packed import PackedEngine
 from adapterxl.engines.trunk import TrunkCache
-from adapterxl.errors import AdapterXLError, EngineError, UsageError
-from adapterxl.evaluation.scores import write_whole
+from adapterxl.errors import EngineError, UsageError
 from adapterxl.modules import make_head
 from adapterxl.ragged import pack
 
@@ -54,7 +56,9 @@ class Rows:
 class Runner:
     """A module in an engine: ours from token rows, as the training loop has them, or a library's own model."""
 
-    def __init__(self, on: Backbone, method: str, engine: str, *, top: bool = False) -> None:
+    def __init__(self, on: Backbone, method: str, engine: str, *, top: bool = False, compiled: bool = False) -> None:
+        on = copy.copy(on)  # the weights are shared
+        on.compile = compiled
         self.on, self.method, self.engine_name, self.top, self.cached = on, method, engine, top, False
         third = tuple(range(on.layers - max(1, on.layers // 3), on.layers))
         settings = replace(METHODS[method], layers=third) if top else METHODS[method]
@@ -71,6 +75,7 @@ class Runner:
 
     def __str__(self) -> str:
         where = (" top third" if self.top else "") + (", trunk cached" if self.cached else "")
+        where += ", compiled" if self.on.compile else ""
         return f"{self.engine_name} {self.method}{where}"
 
     def loss(self, rows: Rows, *, training: bool = True) -> Tensor:
@@ -165,6 +170,8 @@ def measure(on: Backbone, lengths: Sequence[int], size: int, until: float, folde
     largest = max(batches, key=lambda rows: sum(rows.lengths))
     runners = [Runner(on, method, engine) for method in METHODS for engine in ("packed", VANILLA[method])]
     runners += [Runner(on, "lora", "packed", top=True), cached := Runner(on, "lora", "packed", top=True)]
+    if on.device.type == "cuda":  # what --compile is for; elsewhere it would take longer than all the rest
+        runners.append(Runner(on, "lora", "packed", compiled=True))
     assert isinstance(cached.engine, PackedEngine)
     cached.engine.trunk = TrunkCache(on, [], cached.part.layers[0], dtype="bf16", limit=1e12, folder=folder)
     cached.engine.trunk.add((row, [0] * len(row)) for rows in batches for row in rows.rows)
@@ -266,23 +273,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Run, print, write; 1 and one line on bad input."""
-    parser = argparse.ArgumentParser(description="Packed engine, peft and adapters on a GPU, with random weights.")
-    parser.add_argument("--sizes", default="base,large", help="of base, large (and tiny, to try the script)")
-    parser.add_argument("--lengths", default="nli,qa", help="row lengths: of nli, qa")
-    parser.add_argument("--batch-size", type=count, default=32)
-    parser.add_argument("--rows", type=count, default=1024, help="rows that batches are made of, at most 1024")
-    parser.add_argument("--seconds", type=count, default=400, help="time for all of it, about")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    arguments = parser.parse_args(given)
-    try:
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def show(report: dict[str, Any], console: Console) -> None:
+    """A line for each result."""
     for group in report["groups"]:
         for result in group["results"]:
             figures = "out of memory"
@@ -295,8 +287,21 @@ def main(given: Sequence[str] | None = None) -> int:
                     f"{result['step_bytes'] / 2**20:,.0f} MiB a step, "
                     f"{result.get('share_of_peak', {}).get('median', 0):.1%} of the peak"
                 )
-            print(f"{group['size']}, {group['lengths']}, {result['variant']}: {figures}")
-    return 0
+            console.print(f"{group['size']}, {group['lengths']}, {result['variant']}: {figures}")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run, print, write; 1 and one line on bad input."""
+    parser = argparse.ArgumentParser(description="Packed engine, peft and adapters on a GPU, with random weights.")
+    parser.add_argument("--sizes", default="base,large", help="of base, large (and tiny, to try the script)")
+    parser.add_argument("--lengths", default="nli,qa", help="row lengths: of nli, qa")
+    parser.add_argument("--batch-size", type=count, default=32)
+    parser.add_argument("--rows", type=count, default=1024, help="rows that batches are made of, at most 1024")
+    parser.add_argument("--seconds", type=count, default=400, help="time for all of it, about")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    arguments = parser.parse_args(given)
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 if __name__ == "__main__":

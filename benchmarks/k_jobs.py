@@ -7,8 +7,6 @@ What it measures: benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 import torch
 from measures import count, machine
+from reporting import counts, finish, ranged, spread, synchronize
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -28,8 +27,7 @@ from tqdm import tqdm
 from adapterxl import Bottleneck, LoRA, Settings
 from adapterxl.artifacts.module import versions
 from adapterxl.backbone import Backbone
-from adapterxl.errors import AdapterXLError, EngineError, UsageError
-from adapterxl.evaluation.scores import write_whole
+from adapterxl.errors import EngineError
 from adapterxl.training.job import Job, prepare_job
 from adapterxl.training.loop import Loop
 from adapterxl.training.processes import Processes
@@ -65,11 +63,11 @@ def fit(jobs: Sequence[Job], way: str, processes: Processes) -> tuple[list[Loop]
         loop.dev_score = loop.dev_every = None
     device = loops[0].device
     torch.manual_seed(1)
-    _synchronize(device)
+    synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     for together in [loops] if way == "together" else [[loop] for loop in loops]:
         Together(together, processes, lambda loop: None, progress=False).run()
-    _synchronize(device)
+    synchronize(device)
     return loops, time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -116,13 +114,13 @@ def measure(jobs: Sequence[Job], repeats: int, processes: Processes) -> dict[str
         way: {
             "seconds": seconds[way],
             "cpu_seconds": cpu_seconds[way],
-            "tokens_per_second": _spread([tokens / one for one in seconds[way]]),
+            "tokens_per_second": spread([tokens / one for one in seconds[way]]),
             **({"peak_bytes": peaks[way]} if peaks else {}),
         }
         for way in WAYS
     }
     ratios = {
-        key: _spread([b / a for a, b in zip(times["together"], times["in turn"], strict=True)])
+        key: spread([b / a for a, b in zip(times["together"], times["in turn"], strict=True)])
         for key, times in (("seconds", seconds), ("cpu_seconds", cpu_seconds))
     }
     return {"jobs": len(jobs), "tokens": tokens, **by_way, "in_turn_over_together": ratios}
@@ -149,7 +147,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "versions": versions(),
         "base": on.describe() | {"dtype": on.dtype_name},
         "methods": [job.trains for job in jobs],
-        "row_tokens": _spread([item.tokens for job in jobs for item in job.rows.items]),
+        "row_tokens": spread([item.tokens for job in jobs for item in job.rows.items]),
         "results": results,
     }
 
@@ -163,8 +161,8 @@ def show(report: dict[str, Any], console: Console) -> None:
         ratios = result["in_turn_over_together"]
         table.add_row(
             str(result["jobs"]),
-            *(_range(result[way]["tokens_per_second"], ",.0f") for way in WAYS),
-            *(_range(ratios[key], ".2f") for key in ("seconds", "cpu_seconds")),
+            *(ranged(result[way]["tokens_per_second"], ",.0f") for way in WAYS),
+            *(ranged(ratios[key], ".2f") for key in ("seconds", "cpu_seconds")),
         )
     console.print(table)
     console.print("Median and min..max over the repeats.")
@@ -176,7 +174,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="hub id or folder of the backbone")
     parser.add_argument("--data", required=True, help="folder with adapterxl-data.yaml")
     parser.add_argument("--tasks", type=_names, default=["mnli", "udpos", "panx"], help="tasks of the jobs, in turn")
-    parser.add_argument("--jobs", type=_counts, default=[3, 9], help="numbers of jobs, such as 3,9")
+    parser.add_argument("--jobs", type=counts, default=[3, 9], help="numbers of jobs, such as 3,9")
     parser.add_argument("--batch-size", type=count, default=8)
     parser.add_argument("--steps", type=count, default=10, help="optimizer steps of each job in a repeat")
     parser.add_argument("--repeats", type=count, default=5)
@@ -186,17 +184,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
-    try:
-        if arguments.out.is_dir():
-            raise UsageError(f"--out {arguments.out}: is a folder; name a file.")
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    console = Console()
-    show(report, console if console.is_terminal else Console(width=140))
-    return 0
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 @contextmanager
@@ -219,23 +207,6 @@ def _shortened(job: Job) -> Job:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
-
-
-def _counts(text: str) -> list[int]:
-    return [count(part) for part in text.split(",")]
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _range(spread: dict[str, float], form: str) -> str:
-    return f"{spread['median']:{form}}\n{spread['min']:{form}}..{spread['max']:{form}}"
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

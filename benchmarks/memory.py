@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from measures import count, machine, saved_bytes
+from reporting import finish
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
@@ -31,9 +32,7 @@ from adapterxl.backbone import Backbone
 from adapterxl.data.collate import collate
 from adapterxl.data.prepare import Item
 from adapterxl.engines.packed import PackedEngine
-from adapterxl.errors import AdapterXLError
 from adapterxl.evaluation.predict import head_scores
-from adapterxl.evaluation.scores import write_whole
 from adapterxl.modules import Bottleneck, Head, LoRA, Part, make_head
 from adapterxl.modules.heads import row_losses
 from adapterxl.training.cost import Cost, Options, step_cost
@@ -201,15 +200,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--method", choices=tuple(METHODS), default="lora")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
-    try:
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    console = Console()
-    show(report, console if console.is_terminal else Console(width=160))
-    return 0
+    return finish(arguments.out, lambda: run(arguments), show, width=160)
 
 
 if __name__ == "__main__":

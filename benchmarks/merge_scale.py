@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 from measures import count, machine, peak_rss
+from reporting import counts, finish
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from adapterxl.artifacts.module import TaskModule, versions
-from adapterxl.errors import AdapterXLError, CompositionError, UsageError
-from adapterxl.evaluation.scores import write_whole
+from adapterxl.errors import CompositionError, UsageError
 from adapterxl.modules import SITES, LoRAPart
 from adapterxl.modules.lora import concatenate, site_shape
 from adapterxl.operators import Expression, average, compose, dare, merge, prune, svd, ties
@@ -309,7 +309,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", type=count, default=24)
     parser.add_argument("--hidden", type=count, default=1024)
     parser.add_argument("--ffn", type=count, default=4096)
-    parser.add_argument("--ranks", type=_counts, default=(4, 8, 8, 16, 16, 24, 32, 48, 64), help="one a module")
+    parser.add_argument("--ranks", type=counts, default=(4, 8, 8, 16, 16, 24, 32, 48, 64), help="one a module")
     parser.add_argument("--rank", type=count, default=64, help="of svd, ties, dare and prune")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="all by default")
     parser.add_argument("--timeout", type=float, help="seconds after which a variant is stopped")
@@ -318,26 +318,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     settings = parser.parse_args(given)
-    try:
-        if settings.out.is_dir():
-            raise UsageError(f"--out {settings.out}: is a folder; name a file.")
+
+    def make() -> dict[str, Any]:
         if max(*settings.ranks, settings.rank) > min(settings.hidden, settings.ffn):
             raise UsageError(f"A rank is above the width {min(settings.hidden, settings.ffn)} of the matrices.")
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        report = measure(settings, settings.child) if settings.child else run(settings, given)
-        write_whole(settings.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if not settings.child:
-        console = Console()
-        show(report, console if console.is_terminal else Console(width=140))
-    return 0
+        return measure(settings, settings.child) if settings.child else run(settings, given)
 
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(count(part) for part in text.split(","))
+    return finish(settings.out, make, None if settings.child else show)
 
 
 if __name__ == "__main__":

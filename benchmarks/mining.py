@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 from measures import count, machine, peak_rss
+from reporting import finish
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from adapterxl.artifacts.module import versions
-from adapterxl.errors import AdapterXLError, UsageError
+from adapterxl.errors import UsageError
 from adapterxl.evaluation.mining import Neighbours, best_pairs, neighbours
 from adapterxl.evaluation.retrieval import unit_rows
-from adapterxl.evaluation.scores import write_whole
 
 VARIANTS = ("adapterxl", "faiss")
 MIB = 2**20
@@ -177,23 +177,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     settings = parser.parse_args(given)
-    try:
-        if settings.out.is_dir():
-            raise UsageError(f"--out {settings.out}: is a folder; name a file.")
+
+    def make() -> dict[str, Any]:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         if settings.child:
-            report = measure(settings, settings.child, settings.out.with_suffix(".npz"))
-        else:
-            report = run(settings, given)
-        write_whole(settings.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if not settings.child:
-        console = Console()
-        show(report, console if console.is_terminal else Console(width=140))
-    return 0
+            return measure(settings, settings.child, settings.out.with_suffix(".npz"))
+        return run(settings, given)
+
+    return finish(settings.out, make, None if settings.child else show)
 
 
 if __name__ == "__main__":

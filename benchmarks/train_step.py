@@ -7,7 +7,6 @@ What it measures: benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from measures import count, machine, peak_bytes, saved_bytes, step_flops
+from reporting import finish, ranged, spread, synchronize
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -32,9 +32,8 @@ from adapterxl.data.collate import Batch, collate, cut_batches, epoch_batches
 from adapterxl.data.prepare import Item, prepare
 from adapterxl.data.resolve import resolve_task
 from adapterxl.engines import get_engine
-from adapterxl.errors import AdapterXLError, EngineError, TaskError, UsageError
+from adapterxl.errors import EngineError, TaskError, UsageError
 from adapterxl.evaluation.predict import head_scores
-from adapterxl.evaluation.scores import write_whole
 from adapterxl.modules import Bottleneck, Head, LoRA, Part, make_head
 from adapterxl.modules.heads import row_losses
 
@@ -293,10 +292,10 @@ def show(report: dict[str, Any], console: Console) -> None:
             steps, rows = len(result["saved_bytes"]["by_batch"]), "padded" if result["padded"] else "packed"
             table.add_row(
                 f"{result['engine']}, {rows}", result["batching"], f"{result['fill']:.2f}",
-                *(_range(result[key], ",.0f") for key in ("tokens_per_second", "tokens_per_cpu_second")),
+                *(ranged(result[key], ",.0f") for key in ("tokens_per_second", "tokens_per_cpu_second")),
                 f"{result['flops'] / steps / 1e9:,.1f}", f"{result['saved_bytes']['mean'] / MIB:,.1f}",
                 f"{result['peak_bytes'] / MIB:,.1f}",
-                *(_range(result["over_packed"][batching]["seconds"], ".2f") for batching in BATCHINGS),
+                *(ranged(result["over_packed"][batching]["seconds"], ".2f") for batching in BATCHINGS),
             )  # fmt: skip
         console.print(table)
     console.print("Median and min..max over the repeats. GFLOP, saved MiB: mean of a step. Peak MiB: largest batch.")
@@ -317,32 +316,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
-    try:
-        if arguments.out.is_dir():
-            raise UsageError(f"--out {arguments.out}: is a folder; name a file.")
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    console = Console()
-    show(report, console if console.is_terminal else Console(width=140))
-    return 0
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _range(spread: dict[str, float], form: str) -> str:
-    return f"{spread['median']:{form}}\n{spread['min']:{form}}..{spread['max']:{form}}"
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 if __name__ == "__main__":

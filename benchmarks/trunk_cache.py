@@ -7,7 +7,6 @@ What it measures: benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -20,7 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from measures import count, machine
-from train_step import METHODS, Runner, Variant, spread, synchronize
+from reporting import finish, spread, synchronize
+from rich.console import Console
+from train_step import METHODS, Runner, Variant
 
 from adapterxl.artifacts.module import versions
 from adapterxl.backbone import Backbone
@@ -29,8 +30,7 @@ from adapterxl.data.prepare import Item, prepare
 from adapterxl.data.resolve import resolve_task
 from adapterxl.engines.packed import PackedEngine
 from adapterxl.engines.trunk import TrunkCache
-from adapterxl.errors import AdapterXLError, UsageError
-from adapterxl.evaluation.scores import write_whole
+from adapterxl.errors import UsageError
 from adapterxl.modules import make_head
 
 
@@ -123,6 +123,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def show(report: dict[str, Any], console: Console) -> None:
+    """A line for each result."""
+    for result in report["results"]:
+        later = result["speedup_seconds"]["later_epochs"]
+        console.print(
+            f"{result['method']} in layers {result['layers'][0]} to {result['layers'][-1]}: "
+            f"epoch 1 {result['speedup_seconds']['epoch_1']:.2f}x, later epochs {later['median']:.2f}x "
+            f"({later['min']:.2f}..{later['max']:.2f}), {result['bytes'] / 1e6:.1f} MB"
+        )
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 and one line on bad input."""
     parser = argparse.ArgumentParser(description="Epochs with and without the trunk cache.")
@@ -138,20 +149,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
-    try:
-        report = run(arguments)
-        write_whole(arguments.out, [json.dumps(report, indent=1) + "\n"])
-    except AdapterXLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for result in report["results"]:
-        later = result["speedup_seconds"]["later_epochs"]
-        print(
-            f"{result['method']} in layers {result['layers'][0]} to {result['layers'][-1]}: "
-            f"epoch 1 {result['speedup_seconds']['epoch_1']:.2f}x, later epochs {later['median']:.2f}x "
-            f"({later['min']:.2f}..{later['max']:.2f}), {result['bytes'] / 1e6:.1f} MB"
-        )
-    return 0
+    return finish(arguments.out, lambda: run(arguments), show)
 
 
 if __name__ == "__main__":

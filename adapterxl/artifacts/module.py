@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ from ..modules import BottleneckPart, FusionPart, Head, IA3Part, LoRAPart, Part,
 from ..modules.heads import HeadSpace
 from ..modules.lora import concatenate
 from . import adapterhub_layout, fusion_layout, peft_layout, store
-from .encoding import json_bytes as _json
+from .encoding import Planned, encoded, tensor_bytes, tensor_entries, unique_names
 from .encoding import part_entry as _entry
-from .encoding import tensor_bytes as _bytes
-from .encoding import unique_names
 from .fusion_layout import is_hub
 from .manifest import EXACT, HEADS, BaseEntry, FileEntry, HeadEntry, Layout, Manifest, PartEntry, module_digest
+from .shapes import check_shapes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PACKAGES = ("torch", "transformers", "peft", "adapters", "safetensors")
@@ -40,7 +40,7 @@ class HeadState:
 
     def digest(self) -> str:
         """sha256 over kind, labels and tensors."""
-        return store.sha256(json.dumps([self.kind, self.labels, store.sha256(_bytes(self.tensors))]).encode())
+        return store.sha256(json.dumps([self.kind, self.labels, store.sha256(tensor_bytes(self.tensors))]).encode())
 
     def build(self, on: HeadSpace) -> Head:
         """The head, ready to run."""
@@ -145,35 +145,57 @@ class TaskModule:
         store.publish(folder, files | {store.MANIFEST: manifest.dump()}, overwrite)
         return replace(self, path=folder)
 
-    def _lay_out(self, files: dict[str, bytes], stored: peft_layout.Stored | None) -> tuple[dict[str, bytes], Manifest]:
-        check_name(self.name)
-        layout = choose_layout(self.parts)
-        names = unique_names([part.name for part in self.parts])
-        writer = {
-            "peft": _write_peft,
-            "adapterhub": _write_hub,
-            "adapterhub-setup": _write_setup,
-            "adapterxl": _write_own,
-        }
-        parts, head = writer[layout](self, names, files, stored)
-        heads = _write_heads(self, head, files)
+    def _lay_out(self, extra: dict[str, bytes], stored: peft_layout.Stored | None) -> tuple[dict[str, bytes], Manifest]:
+        planned = plan(self, stored)
+        files = extra | {name: encoded(content) for name, content in planned.files.items()}
         manifest = Manifest(
             name=self.name,
             task=self.task,
             kind=self.kind,
             operator=self.operator,
             composition=self.composition,
-            layout=layout,
+            layout=planned.layout,
             base=BaseEntry(**self.base),
-            parts=tuple(parts),
-            head=head,
-            heads=heads,
+            parts=planned.parts,
+            head=planned.head,
+            heads=dict(planned.heads),
             training=dict(self.training),
             notes=self.notes,
             versions=versions(),
             files={name: FileEntry(size=len(data), sha256=store.sha256(data)) for name, data in files.items()},
+            tensors={name: tensor_entries(data, name) for name, data in files.items() if name.endswith(".safetensors")},
         )
         return files, manifest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a module's folder holds, before any of it is encoded: its files by name, and what the manifest says."""
+
+    layout: Layout
+    files: Mapping[str, Planned]
+    parts: tuple[PartEntry, ...]
+    head: HeadEntry | None
+    heads: Mapping[str, HeadEntry]
+
+
+def plan(module: TaskModule, stored: peft_layout.Stored | None) -> Plan:
+    """The one way to lay a module out as a folder.
+
+    Args:
+        stored: Tensors of the backbone, which the weights of a DoRA need when they are encoded.
+    """
+    check_name(module.name)
+    layout, files = choose_layout(module.parts), dict[str, Planned]()
+    names = unique_names([part.name for part in module.parts])
+    writer = {
+        "peft": _write_peft,
+        "adapterhub": _write_hub,
+        "adapterhub-setup": _write_setup,
+        "adapterxl": _write_own,
+    }
+    parts, head = writer[layout](module, names, files, stored)
+    return Plan(layout, files, tuple(parts), head, _write_heads(module, head, files))
 
 
 def check_base(module: TaskModule | None, on: Backbone) -> None:
@@ -184,6 +206,8 @@ def check_base(module: TaskModule | None, on: Backbone) -> None:
             f"{module.base['fingerprint'][:12]}, which is not this backbone ({on.name}, {on.fingerprint[:12]}). "
             "Give the backbone it was trained on with --base."
         )
+    if module is not None:
+        check_shapes(module.parts, on, module.path or f"'{module.name}'")
 
 
 def check_name(name: str) -> str:
@@ -227,7 +251,7 @@ Written = tuple[list[PartEntry], HeadEntry | None]
 
 
 def _write_peft(
-    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+    module: TaskModule, names: list[str], files: dict[str, Planned], stored: peft_layout.Stored | None
 ) -> Written:
     base, model_type = module.base, module.base["model_type"]
     keys: dict[str, str] = {}
@@ -237,13 +261,13 @@ def _write_peft(
     entries = []
     first = module.parts[0]
     if isinstance(first, IA3Part):
-        named = peft_layout.ia3_tensors(first, model_type, with_head)
+        named = partial(peft_layout.ia3_tensors, first, model_type, with_head)
         config = peft_layout.ia3_config(first, base, kind, list(keys))
         entries.append(_entry(first, names[0], "."))
     else:
         parts = [part for part in module.parts if isinstance(part, LoRAPart)]
         whole = concatenate(parts, module.name)
-        named = peft_layout.tensors(whole, model_type, with_head, stored)
+        named = partial(peft_layout.tensors, whole, model_type, with_head, stored)
         config = peft_layout.config(whole, base, kind, list(keys))
         exact = _exact(parts, names)
         taken = {key: 0 for key in whole.keys}
@@ -256,11 +280,10 @@ def _write_peft(
             held = any(each.startswith(f"{name}.") for each in exact)
             entries.append(_entry(part, name, ".", ranks=ranks, exact=EXACT if held else None))
         if exact:
-            files[EXACT] = _bytes(exact)
-    if module.head is not None:
-        named |= {keys[name]: tensor for name, tensor in module.head.tensors.items()}
-    files[peft_layout.CONFIG] = _json(config)
-    files[peft_layout.WEIGHTS] = _bytes(named)
+            files[EXACT] = exact
+    of_head = {keys[name]: tensor for name, tensor in module.head.tensors.items()} if module.head else {}
+    files[peft_layout.CONFIG] = config
+    files[peft_layout.WEIGHTS] = lambda: named() | of_head
     return entries, _head_entry(module, peft_layout.WEIGHTS, keys)
 
 
@@ -280,14 +303,14 @@ def _exact(parts: Sequence[LoRAPart], names: Sequence[str]) -> dict[str, Tensor]
 
 
 def _write_hub(
-    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+    module: TaskModule, names: list[str], files: dict[str, Planned], stored: peft_layout.Stored | None
 ) -> Written:
     entry = _write_bottleneck(module, module.parts[0], names[0], "", files)
     return [entry], _write_hub_head(module, names[0], "", files)
 
 
 def _write_setup(
-    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+    module: TaskModule, names: list[str], files: dict[str, Planned], stored: peft_layout.Stored | None
 ) -> Written:
     head_name = names[-1]
 
@@ -301,12 +324,12 @@ def _write_setup(
     else:
         entries = [alone(part, name) for part, name in zip(module.parts, names, strict=True)]
         setup = adapterhub_layout.setup(names, head_name if module.head else None)
-    files[adapterhub_layout.SETUP] = _json(setup)
+    files[adapterhub_layout.SETUP] = setup
     return entries, _write_hub_head(module, head_name, f"{head_name}/", files)
 
 
 def _write_own(
-    module: TaskModule, names: list[str], files: dict[str, bytes], stored: peft_layout.Stored | None
+    module: TaskModule, names: list[str], files: dict[str, Planned], stored: peft_layout.Stored | None
 ) -> Written:
     """No vanilla form of the whole: each part is a vanilla folder of its own below, the head a file."""
 
@@ -324,7 +347,7 @@ def _write_own(
     ]
     if module.head is None:
         return entries, None
-    files["head.safetensors"] = _bytes(module.head.tensors)
+    files["head.safetensors"] = module.head.tensors
     return entries, _head_entry(module, "head.safetensors", {name: name for name in module.head.tensors})
 
 
@@ -333,44 +356,44 @@ def _write_alone(
     part: LoRAPart | IA3Part,
     name: str,
     where: str,
-    files: dict[str, bytes],
+    files: dict[str, Planned],
     stored: peft_layout.Stored | None,
 ) -> PartEntry:
     """One part as a PEFT folder: what it does alone on the plain backbone."""
     base, model_type = module.base, module.base["model_type"]
     if isinstance(part, IA3Part):
-        files[f"{where}/{peft_layout.CONFIG}"] = _json(peft_layout.ia3_config(part, base, None, []))
-        files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(peft_layout.ia3_tensors(part, model_type, False))
+        files[f"{where}/{peft_layout.CONFIG}"] = peft_layout.ia3_config(part, base, None, [])
+        files[f"{where}/{peft_layout.WEIGHTS}"] = peft_layout.ia3_tensors(part, model_type, False)
         return _entry(part, name, where)
-    files[f"{where}/{peft_layout.CONFIG}"] = _json(peft_layout.config(part, base, None, []))
-    files[f"{where}/{peft_layout.WEIGHTS}"] = _bytes(peft_layout.tensors(part, model_type, False, stored))
+    files[f"{where}/{peft_layout.CONFIG}"] = peft_layout.config(part, base, None, [])
+    files[f"{where}/{peft_layout.WEIGHTS}"] = partial(peft_layout.tensors, part, model_type, False, stored)
     exact = _exact([part], [name])
     if exact:
-        files[f"{where}/{EXACT}"] = _bytes(exact)
+        files[f"{where}/{EXACT}"] = exact
     ranks = {f"{layer}.{site}": (0, part.rank(layer, site)) for layer, site in part.keys}
     return _entry(part, name, where, ranks=ranks, exact=f"{where}/{EXACT}" if exact else None)
 
 
-def _write_bottleneck(module: TaskModule, part: Part, name: str, under: str, files: dict[str, bytes]) -> PartEntry:
+def _write_bottleneck(module: TaskModule, part: Part, name: str, under: str, files: dict[str, Planned]) -> PartEntry:
     assert isinstance(part, BottleneckPart)
-    files[under + adapterhub_layout.CONFIG] = _json(adapterhub_layout.config(part, name, module.base))
-    files[under + adapterhub_layout.WEIGHTS] = _bytes(adapterhub_layout.tensors(part, name, module.base["model_type"]))
+    files[under + adapterhub_layout.CONFIG] = adapterhub_layout.config(part, name, module.base)
+    files[under + adapterhub_layout.WEIGHTS] = adapterhub_layout.tensors(part, name, module.base["model_type"])
     return _entry(part, name, under.rstrip("/") or ".", adapter=name)
 
 
-def _write_hub_head(module: TaskModule, name: str, under: str, files: dict[str, bytes]) -> HeadEntry | None:
+def _write_hub_head(module: TaskModule, name: str, under: str, files: dict[str, Planned]) -> HeadEntry | None:
     if module.head is None:
         return None
     head = module.head
     keys = {weight: adapterhub_layout.head_key(weight, head.kind, name) for weight in head.tensors}
     choices = int(module.training.get("choices", 2))
     config = adapterhub_layout.head_config(head.kind, head.labels, name, module.base, choices)
-    files[under + adapterhub_layout.HEAD_CONFIG] = _json(config)
-    files[under + adapterhub_layout.HEAD_WEIGHTS] = _bytes({keys[w]: tensor for w, tensor in head.tensors.items()})
+    files[under + adapterhub_layout.HEAD_CONFIG] = config
+    files[under + adapterhub_layout.HEAD_WEIGHTS] = {keys[w]: tensor for w, tensor in head.tensors.items()}
     return _head_entry(module, under + adapterhub_layout.HEAD_WEIGHTS, keys)
 
 
-def _write_heads(module: TaskModule, first: HeadEntry | None, files: dict[str, bytes]) -> dict[str, HeadEntry]:
+def _write_heads(module: TaskModule, first: HeadEntry | None, files: dict[str, Planned]) -> dict[str, HeadEntry]:
     """The heads of several tasks: the first lies where vanilla libraries look, the others in a file of ours."""
     if not module.heads or first is None:
         return {}
@@ -384,7 +407,7 @@ def _write_heads(module: TaskModule, first: HeadEntry | None, files: dict[str, b
             known[digest] = HeadEntry(kind=head.kind, labels=head.labels, digest=digest, file=HEADS, keys=keys)  # type: ignore[arg-type]
         entries[task] = known[digest]
     if tensors:
-        files[HEADS] = _bytes(tensors)
+        files[HEADS] = tensors
     return entries
 
 

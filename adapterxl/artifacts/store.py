@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from .. import durable
 from ..errors import ArtifactError
 
 MANIFEST = "adapterxl.json"
@@ -30,7 +29,11 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """
     if folder.is_symlink():
         raise ArtifactError(f"{folder}: is a link. Give the folder itself as --out.")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    try:
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror}). Nothing was changed.") from error
+    if not free:
         if not (folder / MANIFEST).is_file():
             raise ArtifactError(
                 f"{folder}: exists and is not a module folder; it is left as it is. Give another --out."
@@ -50,41 +53,22 @@ def check_writable(target: Path) -> None:
 
 
 def publish(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
-    """Write `files` (relative name -> content) as `folder`: all of them, or nothing.
+    """Write `files` (relative name -> content) as `folder`: all of them, or nothing (`durable.write_folder`).
 
-    They are written and synced in a hidden folder beside the target, which then takes the target's name.
-    The manifest is written last, so a folder without one was never whole. On an error or interruption the
-    target is what it was before. Only a kill between the two renames that replace a module leaves it under its
-    hidden ``.old-`` name.
+    The manifest is written last, so a folder without one was never whole. A second writer waits for the first, and
+    then is refused or replaces its module, whole.
+
+    Raises:
+        ArtifactError: If something is in the way, the disk is full, another process keeps on writing the folder, or
+            the system refuses; it says whether the new module is in place.
     """
-    folder = folder.absolute()
     check_target(folder, overwrite)
-    staged = folder.parent / f".{folder.name}.tmp-{uuid.uuid4().hex}"
-    old = folder.parent / f".{folder.name}.old-{uuid.uuid4().hex}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for name in sorted(files, key=lambda name: (name == MANIFEST, name)):
-            path = staged / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as stream:
-                stream.write(files[name])
-                stream.flush()
-                os.fsync(stream.fileno())
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(staged, folder)
+        durable.write_folder(folder, files, MANIFEST, check=lambda: check_target(folder, overwrite))
     except OSError as error:
-        raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error}). Nothing was changed.") from error
-    finally:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        new = _content(folder / MANIFEST) == files.get(MANIFEST)
+        state = "It is in place, but the disk did not confirm it." if new else "Nothing was changed."
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error}). {state}") from error
 
 
 def read(folder: Path, name: str, expected: Mapping[str, object] | None = None) -> bytes:
@@ -112,3 +96,10 @@ def _existing_parent(folder: Path) -> Path:
     while not parent.exists():
         parent = parent.parent
     return parent
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -48,6 +48,9 @@ Checkpointing = Annotated[
     bool,
     typer.Option("--checkpointing", help="Compute activations again in the backward pass: less memory, more time."),
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile dropout, residual and norm (for a GPU); the first steps take longer.")
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to run.")]
 OnBadRow = Annotated[
     Literal["stop", "drop"],
@@ -128,7 +131,7 @@ def backbone(base: str | None, dtype: str = "fp32", device: str = "auto", **memo
     """The backbone that the options name. Arguments are checked before torch is imported.
 
     Args:
-        memory: bits, embeddings, checkpointing and load, as of `Backbone`.
+        memory: bits, embeddings, checkpointing, compile and load, as of `Backbone`.
     """
     one_of("--dtype", dtype, ("fp32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))

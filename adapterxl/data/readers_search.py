@@ -105,7 +105,13 @@ def read_entities(file: TextFile) -> Iterator[Row | BadRow]:
             "id": record["entity_id"], "text": _one_line(text) if isinstance(text, str) else text,
             "language": record["description_language"],
         }  # fmt: skip
-        yield Row(where, "", values, {"id": "entity_id", "text": "description"}, file.shown)
+        yield Row(
+            where,
+            "",
+            values,
+            {"id": "entity_id", "text": "description", "language": "description_language"},
+            file.shown,
+        )
 
 
 def _objects(file: TextFile) -> Iterator[tuple[str, Any]]:

@@ -255,7 +255,8 @@ class ExampleBuilder:
         if "right" in values:
             right = tuple(_checked_text(each, "right", index=n) for n, each in enumerate(_list(values, "right")))
             return QueryExample(_id(row), self.language, text, right)
-        return CandidateExample(_id(row), str(values.get("language", self.language)), text)
+        language = text_of(values, "language") if "language" in values else self.language
+        return CandidateExample(_id(row), language, text)
 
     def _mask(self, row: Row) -> TextExample:
         return TextExample(_id(row), self.language, text_of(row.values, "text"))

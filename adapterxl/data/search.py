@@ -13,8 +13,8 @@ _ENDS = ".!?\u2026\u061f\u06d4\u0964\u0965"  # Latin, Arabic, Hindi: a space fol
 _WIDE = "\u3002\uff01\uff1f"  # Chinese and Japanese, which no space follows
 _CLOSING = "\"'\u201d\u2019\u00bb\u300d\u300f)\\]\uff09\u3011"
 _BREAK = re.compile(rf"(?:[{_ENDS}]+[{_CLOSING}]*\s+|[{_WIDE}]+[{_CLOSING}]*\s*)(?=\S)")
-# An initial, or a short word with more letters than a sentence ends with: "J. Smith", "Dr. Smith", "St. Louis".
-_ABBREVIATED = re.compile(r"(?:^|[\s(.])(?:\w|[A-Z]\w{0,2}|etc|vs|ca|e\.g|i\.e)\.$")
+# An initial or an abbreviation of two letters: "J. Smith", "Dr. Smith", "St. Louis".
+_ABBREVIATED = re.compile(r"(?:^|[\s(.])(?:\w|[A-Z]\w|Mrs|etc|vs|ca|e\.g|i\.e)\.$")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..backbone import Backbone
 from ..modules.attention_record import is_recording
 from ..modules.base import Part, dropout, through_place, through_sites
 from ..ragged import RaggedBatch
+from .fused import compiled
 from .linears import QKV, Merged, products
 
 Plan = Sequence[Sequence[Part]]
@@ -125,11 +126,16 @@ def _layer(
 
         return _by_group(plan, sizes, step, inputs, outputs)
 
-    def place(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
+    def close(name: str, z: Tensor, residual: Tensor, norm: Any) -> Tensor:
+        """What ends each half of a layer, with the parts whose place is there."""
+
         def step(stack: Sequence[Part], r: Tensor, o: list[Tensor]) -> list[Tensor]:
             return [through_place(stack, index, name, o[0], r, norm)]
 
-        return _by_group(plan, sizes, step, residual, [z])[0]
+        if backbone.compile and z.device.type != "meta" and not any((index, name) in p.keys for s in plan for p in s):
+            return compiled()(z, residual, norm.weight, norm.bias, norm.eps, rate)
+        z = dropout(z, rate, training)
+        return norm(_by_group(plan, sizes, step, residual, [z])[0] + residual)
 
     sizes = batch.group_tokens
     if firsts is None:
@@ -139,14 +145,9 @@ def _layer(
         x, sizes = x.index_select(0, firsts), batch.group_rows
         (query,) = at(QKV[:1], x, sizes)
     attended = packed_attention(query, key, value, batch, backbone.heads, attention_rate)
-    z = dropout(at(("attention_output",), attended, sizes)[0], rate, training)
-    norm = layer.attention.output.LayerNorm
-    x = norm(place("attention", z, x, norm) + x)
-
+    x = close("attention", at(("attention_output",), attended, sizes)[0], x, layer.attention.output.LayerNorm)
     wide = layer.intermediate.intermediate_act_fn(at(("ffn_up",), x, sizes)[0])
-    z = dropout(at(("ffn_down",), wide, sizes)[0], rate, training)
-    norm = layer.output.LayerNorm
-    return norm(place("ffn", z, x, norm) + x)
+    return close("ffn", at(("ffn_down",), wide, sizes)[0], x, layer.output.LayerNorm)
 
 
 def _by_group(

@@ -18,15 +18,17 @@ def hidden_together(engines: Sequence[Engine], batches: Sequence[RaggedBatch]) -
     """Hidden states of each engine's own batch, in training mode, each (tokens, hidden) in the order of that batch.
 
     Several engines, all of them packed and on one backbone, run as one: their rows are the groups of a joint batch.
-    Everything in an encoder works row by row, so that no row of one has part in what another one learns. Those that
-    read a trunk cache go on together where their caches end at the same layer.
+    Everything in an encoder works row by row, so that no row of one has part in what another one learns. Together go
+    those that begin at the same layer, 0 but for trunk caches, and learn from the same layer on: in one batch with
+    others, their rows would be sent back through layers in which they learn nothing.
     """
     if len(engines) == 1:
         return [engines[0].hidden(batches[0], training=True)]
     found: list[Tensor | None] = [None] * len(engines)
     packed = [cast(PackedEngine, engine) for engine in engines]
-    for layer in dict.fromkeys(engine.trunk_layer for engine in packed):
-        places = [i for i, engine in enumerate(packed) if engine.trunk_layer == layer]
+    keys = [(engine.trunk_layer, engine.learns_from) for engine in packed]
+    for key in dict.fromkeys(keys):
+        layer, places = key[0], [i for i, other in enumerate(keys) if other == key]
         own, plan = [batches[i] for i in places], [packed[i].plan[0] for i in places]
         trunks = [trunk.hidden(batches[i]) for i in places if (trunk := packed[i].trunk) is not None]
         after = (layer, torch.cat(trunks)) if trunks else None

@@ -62,7 +62,12 @@ def products(
 
 @torch.no_grad()
 def merged_weights(backbone: Backbone, parts: Sequence[Part]) -> Merged:
-    """Copies of the weights with parts of the LoRA family and IA3 in them; the backbone's own stay as they are."""
+    """Copies of the weights with parts of the LoRA family and IA3 in them; the backbone's own stay as they are.
+
+    Raises:
+        BackboneError: If it has weights in 8 or 4 bits.
+    """
+    backbone.check_mergeable()
     merged: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
     for index, layer in enumerate(backbone.model.encoder.layer):
         for sites in (QKV, *((site,) for site in SITES if site not in QKV)):

@@ -53,6 +53,12 @@ class PackedEngine:
         """The layer that a forward begins with: 0 without a trunk cache."""
         return 0 if self.trunk is None else self.trunk.layer
 
+    @property
+    def learns_from(self) -> int:
+        """The lowest layer in which something learns; the number of layers where only a head does."""
+        learning = [*self.learning.values(), *([] if self.new is None else [self.new])]
+        return min((part.learns_from for part in learning), default=self.backbone.layers)
+
     def merge(self) -> None:
         """Run with the frozen LoRA and IA3 parts added to copies of the weights: their own products are saved.
 

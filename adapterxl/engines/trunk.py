@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import struct
-import time
-import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -23,7 +21,9 @@ from tqdm import tqdm
 from ..backbone import DTYPES, Backbone
 from ..console import say
 from ..data.collate import cut_batches
+from ..durable import new_file, sweep
 from ..errors import TrainingError, UsageError
+from ..folders import alone, cache_folder
 from ..modules import Part
 from ..ragged import RaggedBatch, pack
 from .encoder import encode
@@ -32,7 +32,6 @@ _HEADER = 1024  # bytes before the values: a safetensors header with its length
 _NAMES = {"fp32": "F32", "bf16": "BF16", "fp64": "F64"}  # as safetensors writes them
 _RAW = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # numpy has no bf16: values are mapped as bare bits
 _TOKENS = 8192  # of a forward
-_FORGOTTEN = 24 * 3600  # seconds after which an unfinished file has no writer any more
 
 Row = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 """Token ids and segment ids."""
@@ -78,12 +77,16 @@ class TrunkCache:
         shape = (sum(lengths), self.backbone.hidden)
         name = hashlib.sha256(self._own + b"".join(order)).hexdigest()
         path = self.folder / f"{name}.safetensors"
-        if self._is_whole(path, shape):
-            os.utime(path)
-            say([f"trunk cache: {len(order):,} rows are read from {path}."])
-        else:
-            self._make_room(path, shape, len(order))
-            self._write(path, shape, [held[digest] for digest in order], lengths, progress)
+        try:
+            with alone(self.folder / ".held"):  # one writes, and the other processes of a run find it written
+                if self._is_whole(path, shape):
+                    os.utime(path)
+                    say([f"trunk cache: {len(order):,} rows are read from {path}."])
+                else:
+                    self._make_room(path, shape, len(order))
+                    self._write(path, shape, [held[digest] for digest in order], lengths, progress)
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: cannot hold the trunk cache ({error.strerror or error}).") from error
         raw = np.memmap(path, _RAW[DTYPES[self.dtype].itemsize], "c", _HEADER, shape)  # "c": never written to the file
         starts = accumulate(lengths, initial=0)
         self._places |= {digest: (len(self._maps), start) for digest, start in zip(order, starts, strict=False)}
@@ -162,21 +165,16 @@ class TrunkCache:
                 f"Trunk cache: {rows:,} rows ({shape[0]:,} tokens) take {size / 1e9:.3g} GB in {self.dtype}, and "
                 f"--trunk-cache-limit is {self.limit / 1e9:.3g} GB. Raise it, take fewer rows, or leave the cache out."
             )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            before = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-            unfinished = [file for file in self.folder.glob(".*.tmp") if _age(file) > _FORGOTTEN]
-            held = sum(file.stat().st_size for file in before)
-            for file in (*unfinished, *before):
-                if file.suffix != ".tmp":
-                    if held + size <= self.limit:
-                        break
-                    held -= file.stat().st_size
-                    say([f"trunk cache: {file.name} gives way, for the limit of {self.limit / 1e9:.3g} GB."])
-                file.unlink(missing_ok=True)
-            free = _free(self.folder)
-        except OSError as error:
-            raise TrainingError(f"{self.folder}: cannot hold the trunk cache ({error.strerror or error}).") from error
+        sweep(self.folder)
+        before = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+        held = sum(file.stat().st_size for file in before)
+        for file in before:
+            if held + size <= self.limit:
+                break
+            held -= file.stat().st_size
+            say([f"trunk cache: {file.name} gives way, for the limit of {self.limit / 1e9:.3g} GB."])
+            file.unlink()
+        free = _free(self.folder)
         if size > free:
             raise UsageError(
                 f"Trunk cache: {rows:,} rows take {size / 1e9:.3g} GB, and {self.folder} has {free / 1e9:.3g} GB free. "
@@ -192,10 +190,10 @@ class TrunkCache:
     def _write(
         self, path: Path, shape: tuple[int, int], rows: Sequence[Row], lengths: Sequence[int], progress: bool
     ) -> None:
-        staged, checksum = self.folder / f".{uuid.uuid4().hex}.tmp", 0
+        checksum, size = 0, _HEADER + shape[0] * shape[1] * DTYPES[self.dtype].itemsize
         try:
             with (
-                staged.open("xb") as stream,
+                new_file(path, size) as stream,
                 tqdm(total=len(rows), desc="trunk cache", unit="row", disable=not progress, leave=False) as bar,
             ):
                 stream.write(bytes(_HEADER))
@@ -206,13 +204,8 @@ class TrunkCache:
                     bar.update(len(indices))
                 stream.seek(0)
                 stream.write(self._header(shape, checksum))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(staged, path)
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written ({error.strerror or error}).") from error
-        finally:
-            staged.unlink(missing_ok=True)
 
 
 def open_trunk(
@@ -248,18 +241,13 @@ def open_trunk(
                 f"({config.hidden_dropout_prob:g}), so every epoch sees the same states there: less noise in training."
             ]
         )
-    cache = Path(os.environ.get("ADAPTERXL_CACHE") or Path.home() / ".cache" / "adapterxl")
-    return TrunkCache(backbone, frozen, layer, dtype=dtype, limit=limit, folder=cache / "trunk")
+    return TrunkCache(backbone, frozen, layer, dtype=dtype, limit=limit, folder=cache_folder() / "trunk")
 
 
 def _row_digest(ids: np.ndarray, types: np.ndarray) -> bytes:
     return hashlib.blake2b(
         ids.astype("<i8", copy=False).tobytes() + types.astype("<i8", copy=False).tobytes(), digest_size=16
     ).digest()
-
-
-def _age(file: Path) -> float:
-    return time.time() - file.stat().st_mtime
 
 
 def _free(folder: Path) -> int:

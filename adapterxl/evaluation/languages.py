@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..data.collate import Batch
-from ..data.prepare import Item, prepare, text_rows
+from ..data.prepare import Item, Prepared, prepare, text_rows
 from ..engines import Engine
 from ..modules.attention_record import AttentionRecord
 from ..tasks.base import Task
@@ -43,14 +43,22 @@ class LanguageSet(Protocol):
 
 
 class HeadSet:
-    """Examples that a head answers."""
+    """Examples that a head answers, whether or not they are prepared already."""
 
     def __init__(
-        self, task: Task, examples: Sequence[Any], split: str, language: str, on: Backbone, reader: Reader, owner: int
+        self,
+        task: Task,
+        examples: Sequence[Any] | Prepared,
+        split: str,
+        language: str,
+        on: Backbone,
+        reader: Reader,
+        owner: int,
     ) -> None:
-        self.task, self.examples, self.split = task, examples, split
+        if not isinstance(examples, Prepared):
+            examples = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
+        self.task, self.prepared, self.examples, self.split = task, examples, examples.examples, split
         self.language, self.context = task.spoken(language)
-        self.prepared = prepare(task.kind, examples, on.tokenizer, min(task.max_length, on.max_length))
         self.requests = [Request(self.prepared.items, reader, owner)]
         self._tokens = on.tokenizer.convert_ids_to_tokens
 

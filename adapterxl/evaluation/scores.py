@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from adapterxl.durable import write_file
 from adapterxl.errors import DataError, UsageError, did_you_mean
 
 FORMAT: Literal[1] = 1
@@ -317,17 +316,8 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
     Raises:
         UsageError: If the file or its folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # same folder, so a rename
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-                file.writelines(parts)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(path, (part.encode() for part in parts))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}).") from error
 

@@ -18,6 +18,7 @@ from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
 from ..data.perturb import Perturbation
+from ..data.prepare import Prepared
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
@@ -286,7 +287,7 @@ def _listed(shares: Shares) -> dict[str, Any]:
 
 
 def score_source(
-    engine: Engine, head: Head, on: Backbone, task: Task, examples: Sequence[Any], tokens_per_batch: int = 8192
+    engine: Engine, head: Head, on: Backbone, task: Task, examples: Prepared, tokens_per_batch: int = 8192
 ) -> float:
     """The task's primary metric on given examples: what early stopping looks at."""
     asked = HeadSet(task, examples, "dev", task.source_language, on, head_reader(engine, head), 0)

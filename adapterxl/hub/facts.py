@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..artifacts import Manifest, TaskModule
+from ..artifacts import Manifest
 from ..report.lineage import augmentations
 from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
+
+if TYPE_CHECKING:
+    from ..artifacts import TaskModule
 
 _KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter", "fusion": "fusion"}
 _HUB = re.compile(r"hub dataset (\S+) \(")
@@ -119,7 +122,8 @@ def evaluation(result: Result) -> Markdown:
     own, said = result.own, []
     if own.train_from is not None:
         said.append(f"trained on {code(own.train_from)}")
-    if result.is_retrieval:
+    if any(f"{own.source_language}->{record.language}" == record.direction for record in own.records
+           if record.language != own.source_language):  # fmt: skip
         said.append("both directions averaged")
     said += [f"{escape(name)} {escape(value)}" for name, value in sorted(own.options.items()) if value is not None]
     said.append(f"engine {code(own.engine)}")

@@ -7,15 +7,17 @@ import csv
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from adapterxl.durable import write_folder
+from adapterxl.folders import cache_folder
 from adapterxl.miniature.facts import ANIMALS, OBJECTS, PERSONS, Split
 from adapterxl.miniature.grammar import Language
 from adapterxl.miniature.languages import LANGUAGES
@@ -113,19 +115,22 @@ def data_folder(name: str) -> Path:
     """The folder with a task's files and their index, written on first use below the user's cache.
 
     ADAPTERXL_CACHE names another cache. A folder that another process writes at the same time is never half seen:
-    it appears by rename.
+    it appears whole.
     """
-    cache = Path(os.environ.get("ADAPTERXL_CACHE") or Path.home() / ".cache" / "adapterxl")
-    folder = cache / f"miniature-{VERSION}" / name
+    folder = cache_folder() / f"miniature-{VERSION}" / name
     if not (folder / INDEX_NAME).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as staged:
-            whole = write(Path(staged) / name, [name])
-            try:
-                whole.rename(folder)
-            except OSError:
-                if not (folder / INDEX_NAME).is_file():
-                    raise
+        with tempfile.TemporaryDirectory() as place:
+            whole = write(Path(place) / name, [name])
+            files = {
+                path.relative_to(whole).as_posix(): path.read_bytes() for path in whole.rglob("*") if path.is_file()
+            }
+
+        def check() -> None:
+            if (folder / INDEX_NAME).is_file():
+                raise FileExistsError(folder)
+
+        with suppress(FileExistsError):  # another process was first; the content is the same
+            write_folder(folder, files, INDEX_NAME, check=check)
     return folder
 
 

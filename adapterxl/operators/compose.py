@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -143,9 +144,11 @@ def _leaf(leaf: Leaf, known: Mapping[str, TaskModule | Path]) -> TaskModule:
     folder = Path(found or leaf.reference)
     if not folder.is_dir():
         names = f" Known names: {', '.join(known)}." if known else ""
+        on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", leaf.reference)
+        fetch = f" If it is on a hub: adapterxl pull {leaf.reference} --out DIR." if on_hub else ""
         raise CompositionError(
             f"No module folder '{leaf.reference}'.{did_you_mean(leaf.reference, known)}{names} "
-            "Give the --out folder of an earlier train or compose."
+            f"Give the --out folder of an earlier train or compose.{fetch}"
         )
     return load(folder)
 

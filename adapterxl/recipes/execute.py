@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +50,7 @@ class RecipeRun:
         recipe = self.recipe
         return Backbone(
             recipe.base, dtype=recipe.dtype, device=recipe.device, bits=recipe.bits, embeddings=recipe.embeddings,
-            checkpointing=recipe.checkpointing,
+            checkpointing=recipe.checkpointing, compile=recipe.compile,
         )  # fmt: skip
 
     def execute(self, say: Callable[[str], None]) -> Path | None:
@@ -62,25 +62,36 @@ class RecipeRun:
         Raises:
             ArtifactError: Before anything runs, if a result in the way answers another request.
         """
-        done = [step.is_done(self.overwrite) for step in self.steps]
-        for number, (step, kept) in enumerate(zip(self.steps, done, strict=True), 1):
-            place = f"[{number}/{len(self.steps)}]"
-            if kept:
-                say(f"{place} kept: {step.result}")
-                continue
-            started = time.perf_counter()
-            say(f"{place} {step.title}")
-            if isinstance(step.spec, ModuleStep):
-                self._train(step, step.spec)
-            else:
-                self._evaluate(step, step.spec)
-            step.mark_done()
-            say(f"{place} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
+        done = {step.key: step.is_done(self.overwrite) for step in self.steps}
+        places = {step.key: f"[{number}/{len(self.steps)}]" for number, step in enumerate(self.steps, 1)}
+        left = [step for step in self.steps if not done[step.key]]
+        for step in self.steps:
+            if done[step.key]:
+                say(f"{places[step.key]} kept: {step.result}")
+            elif step in left:  # else it was trained together with one before
+                now = [other for other in left if other is step or other.key in step.together]
+                self._run(now, places, say)
+                left = [other for other in left if other not in now]
         if self.recipe.report is None:
             return None
         from adapterxl.report import report
 
         return report(self.scores, self.out / self.recipe.report)
+
+    def _run(self, steps: Sequence[Step], places: Mapping[str, str], say: Callable[[str], None]) -> None:
+        """Run a step, or several trainings in one pass."""
+        started = time.perf_counter()
+        for step in steps:
+            say(f"{places[step.key]} {step.title}{', together with others' if len(steps) > 1 else ''}")
+            step.mark(done=False)
+        first = steps[0]
+        if isinstance(first.spec, EvaluateStep):
+            self._evaluate(first, first.spec)
+        else:
+            self._train(steps)
+        for step in steps:
+            step.mark(done=True)
+            say(f"{places[step.key]} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
 
     def plan(self) -> Iterator[str]:
         """Say line by line what `execute` would do, what it would keep, and what the trainings would cost.
@@ -134,18 +145,23 @@ class RecipeRun:
             on_bad_row=spec.on_bad_row,
         )
 
-    def _train(self, step: Step, spec: ModuleStep) -> None:
+    def _train(self, steps: Sequence[Step]) -> None:
         from adapterxl.training import train
 
-        train(
-            spec.task,
-            **self._train_arguments(step, spec),
-            start=resolve(step),
-            name=step.result.name,
-            out=step.result,
-            overwrite=self.overwrite,
-            resume=not self.overwrite,  # an interrupted training of the same request goes on
-        )
+        wanted: dict[str, dict[str, Any]] = {}
+        for step in steps:
+            assert isinstance(step.spec, ModuleStep)
+            given = self._train_arguments(step, step.spec) | {"task": step.spec.task, "start": resolve(step)}
+            wanted[step.result.name] = given
+        # An interrupted training of the same request goes on.
+        begun = any(any(step.result.parent.glob(f"{step.result.name}*")) for step in steps)
+        common: dict[str, Any] = {"overwrite": self.overwrite, "resume": begun and not self.overwrite}
+        if len(steps) == 1:
+            train(**given, **common, name=step.result.name, out=step.result)
+            return
+        of_all = {key: given[key] for key in ("on", "data", "engine")}
+        own = {name: {k: v for k, v in each.items() if k not in of_all} for name, each in wanted.items()}
+        train(own, **of_all, **common, out=step.result.parent)
 
     def _evaluate(self, step: Step, spec: EvaluateStep) -> None:
         from adapterxl.evaluation import evaluate

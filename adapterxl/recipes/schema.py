@@ -88,7 +88,11 @@ class EvaluateStep(_Strict):
 
 
 class Recipe(_Strict):
-    """A whole experiment: modules in the order they are trained, then what is scored, then one report."""
+    """A whole experiment: modules in the order they are trained, then what is scored, then one report.
+
+    With `together`, modules that stand next to each other and do not build on one another are trained in one pass over
+    the backbone, as `train` does for several tasks.
+    """
 
     base: str | None = None
     data: str | None = None
@@ -98,6 +102,8 @@ class Recipe(_Strict):
     bits: Literal[8, 4] | None = None
     embeddings: Literal["device", "cpu"] = "device"
     checkpointing: bool = False
+    compile: bool = False
+    together: bool = False
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     vars: dict[str, str] = Field(default_factory=dict)
     sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)

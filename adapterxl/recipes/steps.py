@@ -35,6 +35,7 @@ class Step:
         expression: `start` or the module to score; None: nothing.
         folders: Where the modules lie that the expression may name.
         title: One line for a person.
+        together: Keys of the steps that are trained in one pass, this one among them; none if it is trained alone.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Step:
     expression: str | None
     folders: Mapping[str, Path]
     title: str
+    together: tuple[str, ...] = ()
 
     @property
     def uses(self) -> list[str]:
@@ -71,12 +73,13 @@ class Step:
                 )
             return False
         try:
-            recorded = json.loads(self.record.read_text(encoding="utf-8"))["request"]
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            recorded, done = record["request"], record.get("done", True)
         except (OSError, ValueError, KeyError, TypeError):
             raise ArtifactError(f"{self.record}: not a record of a step; remove it and run again") from None
         if recorded == json.loads(json.dumps(self.request)):
-            return self.result.exists()
-        if not overwrite:
+            return done and self.result.exists()
+        if not overwrite and (done or self.result.exists()):
             changed = ", ".join(_differences(recorded, self.request)) or "everything"
             raise ArtifactError(
                 f"{self.result}: was made with another request (changed: {changed}); "
@@ -84,9 +87,10 @@ class Step:
             )
         return False
 
-    def mark_done(self) -> None:
-        """Record that the result answers the request."""
-        write_whole(self.record, [json.dumps({"step": self.key, "request": self.request}, indent=2) + "\n"])
+    def mark(self, *, done: bool) -> None:
+        """Record that the result answers the request, or is going to: a run may end between result and record."""
+        record = {"step": self.key, "request": self.request, "done": done}
+        write_whole(self.record, [json.dumps(record, indent=2) + "\n"])
 
 
 def unroll(recipe: Recipe, out: Path) -> list[Step]:
@@ -96,11 +100,12 @@ def unroll(recipe: Recipe, out: Path) -> list[Step]:
         UsageError: If two evaluations would write the same file.
     """
     steps: list[Step] = []
+    groups = _groups(recipe)
     for seed in recipe.seeds:
         folder = out / f"seed{seed}"
         digests: dict[str, str] = {}
         for name, spec in recipe.modules.items():
-            step = _train_step(recipe, out, folder, seed, name, spec, digests)
+            step = _train_step(recipe, out, folder, seed, name, spec, digests, groups[name])
             digests[name] = step.digest
             steps.append(step)
         for scored in recipe.evaluate:
@@ -115,6 +120,21 @@ def unroll(recipe: Recipe, out: Path) -> list[Step]:
             )
         seen.add(step.result)
     return steps
+
+
+def _groups(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """For each module the names of those that are trained in one pass with it; none for one that is trained alone."""
+    groups: list[list[str]] = []
+    joined = False  # whether the next one may come to the last group
+    for name, spec in recipe.modules.items():
+        own = recipe.together and spec.engine == "packed" and "memory" not in _settings(recipe.defaults, spec.settings)
+        used = [] if spec.start is None else references(spec.start)
+        if own and joined and not set(used) & set(groups[-1]):
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+        joined = own
+    return {name: tuple(group) if len(group) > 1 else () for group in groups for name in group}
 
 
 def _short(task: str) -> str:
@@ -145,8 +165,9 @@ def _content(recipe: Recipe, task: str) -> str | None:
 
 
 def _train_step(
-    recipe: Recipe, out: Path, folder: Path, seed: int, name: str, spec: ModuleStep, digests: dict[str, str]
-) -> Step:
+    recipe: Recipe, out: Path, folder: Path, seed: int, name: str, spec: ModuleStep, digests: dict[str, str],
+    group: tuple[str, ...],
+) -> Step:  # fmt: skip
     tasks = [str(task) for task in read_mix(spec.task).tasks] if is_mix(spec.task) else [spec.task]
     borrowed = [get_task(task).train_from for task in tasks if not task.endswith((".yaml", ".yml"))]
     read = [*tasks, *([spec.train_from] if spec.train_from else borrowed)]
@@ -157,6 +178,8 @@ def _train_step(
         request["augment"] = {str(one): one.content(recipe.data) for one in operators}
     request["settings"] = _settings(recipe.defaults, spec.settings)
     request["built_on"] = _built_on(spec.start, digests)
+    if group:  # their dropout masks come from one generator
+        request["together"] = list(group)
     kind = "the head alone" if spec.method == "none" else spec.method
     return Step(
         key=f"seed{seed}.{name}",
@@ -168,6 +191,7 @@ def _train_step(
         expression=spec.start,
         folders={used: folder / used for used in digests},
         title=f"train {name}: {_short(spec.task)}, {kind} on {spec.start or 'nothing'}, seed {seed}",
+        together=tuple(f"seed{seed}.{one}" for one in group),
     )
 
 

@@ -151,7 +151,8 @@ def _place(scores: Scores) -> tuple[Any, ...]:
 def _run(scores: Scores) -> tuple[Any, ...]:
     """What tells scores of one method apart without a look at the module."""
     trained_for = scores.module.task if is_retrieval(scores) else None
-    return *_place(scores), scores.module.composition, trained_for, scores.seed
+    changed = scores.options.get("perturbation")
+    return *_place(scores), scores.module.composition, trained_for, changed, scores.seed
 
 
 def _all(one: Lineage) -> dict[str, Any]:

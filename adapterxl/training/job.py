@@ -27,8 +27,9 @@ from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
 from .memory import fit_memory
+from .request import Request, flat
 from .sampling import Mix
-from .settings import HEAD_LR, Settings
+from .settings import HEAD_LR, NO_RESULT, Settings
 
 # Held out of the training rows where no other dev rows may be looked at.
 _HOLD_OUT = 0.05
@@ -36,12 +37,12 @@ _HOLD_OUT = 0.05
 
 @dataclass
 class TaskRows:
-    """One task of a training with its rows."""
+    """One task of a training with its rows; `dev` is None where there are no dev rows."""
 
     task: Task
     trained_from: Task
     rows: Prepared
-    dev: tuple[Example, ...]
+    dev: Prepared | None
     origin: list[str]
     digests: dict[str, str]
     dropped: int
@@ -93,7 +94,7 @@ class Job:
 
     @property
     def dev(self) -> tuple[Example, ...]:
-        return tuple(example for one in self.given for example in one.dev)
+        return tuple(example for one in self.given if one.dev for example in one.dev.examples)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -167,12 +168,12 @@ class Job:
             heads.append(made[task.kind, head.labels])
         return heads
 
-    def request_digest(self) -> str:
-        """Digest of what decides the result: only a run or a module of the same request is gone on with."""
+    def request(self) -> Request:
+        """What decides the result, flat, as JSON has it: only a run or module of the same request is gone on with."""
         request: dict[str, Any] = {
-            "tasks": [
-                {
-                    "task": one.task.name,
+            "task": ", ".join(one.task.name for one in self.given),
+            "tasks": {
+                one.task.name: {
                     "labels": one.task.labels,
                     "max_length": one.task.max_length,
                     "trained_from": one.trained_from.name,
@@ -180,11 +181,11 @@ class Job:
                     "rows": len(one.rows.examples),
                 }
                 for one in self.given
-            ],
+            },
             "mix": None if self.mix is None else self.mix.sampling,
             **({"augment": self.augmented} if self.augmented else {}),
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
-            "settings": self.settings.model_dump(exclude={"trunk_cache_limit"}),  # which changes no result
+            "settings": self.settings.model_dump(exclude=NO_RESULT),
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
             **({"bits": self.on.bits} if self.on.bits else {}),
@@ -192,22 +193,25 @@ class Job:
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,
         }
-        return sha256(json.dumps(request, sort_keys=True, default=str).encode())
+        return flat(json.loads(json.dumps(request, default=str)))
+
+    def request_digest(self) -> str:
+        return sha256(json.dumps(self.request(), sort_keys=True).encode())
 
 
 def prepare_job(
     task: TaskLike | Mix,
     *,
     on: Backbone,
-    method: Method | None,
-    settings: Settings | None,
-    start: Member | None,
-    engine: str,
-    data: DataLike,
-    train_from: str | None,
-    train_languages: Sequence[str] | None,
-    limit: int | None,
-    name: str | None,
+    method: Method | None = None,
+    settings: Settings | None = None,
+    start: Member | None = None,
+    engine: str = "packed",
+    data: DataLike = None,
+    train_from: str | None = None,
+    train_languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    name: str | None = None,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
     augment: AugmentLike = None,
@@ -216,6 +220,8 @@ def prepare_job(
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 row.")
     get_engine(engine)
+    if on.compile and engine != "packed":
+        raise UsageError(f"--compile is of the packed engine, not of {engine}; leave one of the two out.")
     operators = read_augmentations(augment)
     mixed = task if isinstance(task, Mix) else None
     if mixed is not None and train_from is not None:
@@ -319,7 +325,8 @@ def _task_rows(
     if prepared.unlabelled:
         notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
     origin = [loaded.origin for loaded in loads]
-    return TaskRows(task, trained_from, prepared, tuple(dev), origin, digests, dropped, notes, augmented)
+    held = prepare(task.kind, dev, on.tokenizer, min(task.max_length, on.max_length)) if dev else None
+    return TaskRows(task, trained_from, prepared, held, origin, digests, dropped, notes, augmented)
 
 
 def _training_task(

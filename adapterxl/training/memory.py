@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..backbone import Backbone
 from ..console import say
-from ..data.prepare import Item
+from ..data.items import Item, lengths_of
 from ..errors import UsageError
 from ..frozen import available
-from ..modules import Head
+from ..modules import Head, Part
+from .batches import Batches, count_steps
 from .cost import Cost, Options, step_cost
-from .loop import Batches, count_steps
 from .settings import Settings, memory_bytes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def costliest(
 
 def _costliest(on: Backbone, items: Sequence[Item], settings: Settings) -> list[Item]:
     """Nearly all of a batch's memory grows with its tokens and with squared lengths."""
-    lengths = [item.tokens for item in items]
+    lengths = lengths_of(items)
     squares = [sum(len(row) ** 2 for row in item.rows) for item in items]
     token = 10 * on.hidden + 2 * on.intermediate
     load = [token * n + 2 * on.heads * s for n, s in zip(lengths, squares, strict=True)]
@@ -124,6 +124,15 @@ def _costliest(on: Backbone, items: Sequence[Item], settings: Settings) -> list[
     last = math.ceil(batches.epochs_before(count_steps(batches, settings) * settings.accumulation))
     epochs = (batches.epoch(number) for number in range(max(last, 1)))
     return [items[i] for i in max((b for epoch in epochs for b in epoch), key=lambda b: sum(load[i] for i in b))]
+
+
+def run_cost(
+    on: Backbone, options: Options, frozen: Sequence[Part], new: Part | None,
+    batches: Sequence[tuple[Head, Sequence[Item]]], settings: Settings,
+) -> Cost:  # fmt: skip
+    """The cost of a step as these settings make it: several batches, and a copy of the best state where one is kept."""
+    given = replace(options, accumulation=settings.accumulation)
+    return step_cost(on, given, frozen, new, batches, copies=1 if settings.patience else 0)
 
 
 def options_of(on: Backbone) -> Options:
@@ -175,7 +184,7 @@ class _Plans:
         rows, tokens = self.settings.batch_size, self.settings.tokens_per_batch
         if rows is not None:
             return [n for n in range(1, rows + 1) if rows % n == 0]
-        longest = max(item.tokens for _, items in self.tasks for item in items)
+        longest = max(length for _, items in self.tasks for length in lengths_of(items))
         return [n for n in (2**power for power in range(20)) if n == 1 or (tokens or 0) // n >= max(longest, 16)]
 
     def plan(self, options: Options) -> MemoryPlan:
@@ -189,12 +198,14 @@ class _Plans:
 
     def cost(self, options: Options) -> Cost:
         if options not in self._costs:
-            settings = self.cut(options.accumulation)
-            copies = 1 if settings.patience else 0
-            given = replace(options, accumulation=settings.accumulation)
-            batches = self.batches(options.accumulation)
-            self._costs[options] = step_cost(self.on, given, *self.parts, batches, copies=copies)
+            self._costs[options] = self.cost_of(options, *self.parts)
         return self._costs[options]
+
+    def cost_of(self, options: Options, frozen: Sequence[Part], new: Part | None) -> Cost:
+        """The cost with these parts instead of the job's own."""
+        return run_cost(
+            self.on, options, frozen, new, self.batches(options.accumulation), self.cut(options.accumulation)
+        )
 
     def batches(self, parts: int) -> list[tuple[Head, list[Item]]]:
         """Each task's head and costliest batch."""
@@ -220,7 +231,7 @@ def _refusal(plans: _Plans, budget: int) -> str:
     if method is not None and layers is None and on.layers > 1:
         upper = replace(method, layers=tuple(range(on.layers // 2, on.layers)))
         part = upper.build("part", on, _generator(), plans.job._dtype)
-        lower = step_cost(on, leanest.options, plans.parts[0], part, plans.batches(leanest.options.accumulation))
+        lower = plans.cost_of(leanest.options, plans.parts[0], part)
         said += f", or train modules in the upper half of the layers only (--layers {on.layers // 2}-{on.layers - 1}), "
         said += f"which takes {size(lower.total)}"
     elif leanest.settings.max_length is None:

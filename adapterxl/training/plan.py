@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backbone import Backbone
-from ..data.prepare import Item, Prepared
+from ..data.items import Item, lengths_of
+from ..data.prepare import Prepared
 from ..modules import FusionPart, Head, Part
-from .cost import step_cost
-from .loop import Batches, count_steps
-from .memory import breakdown, costliest, options_of
+from .batches import Batches, count_steps
+from .cost import Cost
+from .memory import breakdown, costliest, options_of, run_cost, size
 from .settings import Settings
 
 _GFLOPS = {"cpu": 15.0, "cuda": 20_000.0}  # per core; per GPU. Rough: for an order of magnitude only.
@@ -23,9 +24,25 @@ class TrainingPlan:
     """Figures of a dry run; `table` gives them as (what, value) lines."""
 
     lines: tuple[tuple[str, str], ...]
+    cost: Cost
 
     def table(self) -> list[tuple[str, str]]:
         return list(self.lines)
+
+
+def together(plans: Mapping[str, TrainingPlan], shared: bool) -> TrainingPlan:
+    """The plans of several modules as one.
+
+    Args:
+        shared: They train in one pass over one backbone, rather than one after another. Its memory is the sum of
+            theirs with the backbone counted once.
+    """
+    costs = [plan.cost for plan in plans.values()]
+    own = {field: sum(getattr(cost, field) for cost in costs) for field in ("rest", "trained", "kept", "temporary")}
+    cost = replace(costs[0], **own) if shared else max(costs, key=lambda cost: cost.total)
+    what = f"about {size(cost.total)} at the peak of a step that all {len(costs)} make together, with one backbone"
+    each = [line for name, plan in plans.items() for line in (("module", name), *plan.lines)]
+    return TrainingPlan((*each, ("together", what if shared else "one after another")), cost)
 
 
 def forward_flops(on: Any, tokens: int, squares: int) -> int:
@@ -61,7 +78,7 @@ def estimate(
         tasks: Each task's head and items.
         augmented: What data operators did to the rows.
     """
-    lengths = [item.tokens for _, items in tasks for item in items]
+    lengths = [length for _, items in tasks for length in lengths_of(items)]
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
     batches = Batches(lengths, settings)
     steps = count_steps(batches, settings)
@@ -73,9 +90,7 @@ def estimate(
     new = 0 if part is None else part.size()
     fused = sum(p.numel() for one in fusions for p in one.learnable().values())
     head_size = sum(p.numel() for head in dict.fromkeys(head for head, _ in tasks) for p in head.parameters())
-    given = replace(options_of(on), accumulation=settings.accumulation)
-    copies = 1 if settings.patience else 0
-    cost = step_cost(on, given, frozen, part, costliest(on, tasks, settings), copies=copies)
+    cost = run_cost(on, options_of(on), frozen, part, costliest(on, tasks, settings), settings)
     cores = os.cpu_count() or 1
     speed = _GFLOPS[on.device.type] * 1e9 * (cores if on.device.type == "cpu" else 1)
     lines = (
@@ -97,7 +112,7 @@ def estimate(
         ("time", f"order of {_duration(flops / speed)} on {on.device.type}"),
         *breakdown(cost, "" if engine == "packed" else " (of the packed engine)"),
     )
-    return TrainingPlan(lines)
+    return TrainingPlan(lines, cost)
 
 
 def _bytes(count: float) -> str:

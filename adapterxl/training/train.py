@@ -1,12 +1,13 @@
-"""`train`: tasks, methods and starting points -> a TaskModule each; and the plan of one for a dry run."""
+"""`train`: tasks, methods and starting points -> a TaskModule each; and its plan for a dry run."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from ..modules import FusionPart, Head, Method, Part
 from ..operators import Member
 from .job import Job, TaskRows, prepare_job
 from .loop import Loop, Stream
-from .plan import TrainingPlan, estimate
+from .plan import TrainingPlan, estimate, together
 from .processes import Processes, is_main
+from .randomness import seeded
+from .run_folder import check_space, held, run_folder
 from .sampling import Mix, is_mix, read_mix, short_name
 from .settings import Settings
 from .together import Together
@@ -54,6 +57,7 @@ def train(
     name: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
@@ -77,6 +81,8 @@ def train(
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
         resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
             same request.
+        override: Go on although data, settings or device are others than the run was begun with, which the module's
+            manifest then says. Steps count on from the checkpoint's.
         overwrite: Replace an existing module; without `resume`, forget an unfinished run.
 
     Under a launcher (``accelerate launch``, torchrun) every batch is divided among the processes.
@@ -90,20 +96,15 @@ def train(
         train_languages=train_languages, limit=limit, augment=augment, on_bad_row=on_bad_row,
         progress=progress and is_main(),
     )  # fmt: skip
-    several = not isinstance(task, TaskLike | Mix)
-    if several and name is not None:
-        raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
-    wanted = _wanted(task) if several else {"": {"task": task, "name": name}}  # type: ignore[arg-type]
-    targets = {key: None if out is None else Path(out) / key if several else Path(out) for key in wanted}
+    wanted = _wanted(task, name, settings)
+    targets = _targets(wanted, out)
     finished = {key: out for key, out in targets.items() if out is not None and _finished(out, resume, overwrite)}
     runs: dict[str, Path] = {}
     for key, target in targets.items():
         if target is not None and key not in finished:
             check_target(target, overwrite)
-            runs[key] = _run_folder(target, resume, overwrite)
-    if len(wanted) > 1 and any(_read(own).get("settings", settings or Settings()).memory for own in wanted.values()):
-        raise UsageError("memory plans for one training, not for several together; train the tasks one by one.")
-    jobs = {key: prepare_job(**common | {"name": None} | _read(own)) for key, own in wanted.items()}
+            runs[key] = run_folder(target, resume, overwrite)
+    jobs = {key: prepare_job(**common | _read(own)) for key, own in wanted.items()}
     modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
     left = [key for key in wanted if key not in finished]
     say(dict.fromkeys(note for key in left for note in jobs[key].notes) if is_main() else ())
@@ -112,36 +113,39 @@ def train(
             continue
         precision = "bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no"
         processes = Processes(on.device, precision)
-        if processes.rank == 0:
-            for key in keys:
-                if key in runs and not resume:
-                    shutil.rmtree(runs[key], ignore_errors=True)
-        processes.wait()
-        with _seeded(jobs[keys[0]].settings.seed, processes.rank, on.device):
+        with ExitStack() as stack:
+            for folder in (runs[key] for key in keys if key in runs):
+                processes.main_first(partial(stack.enter_context, held(folder, resume=resume)))
+            stack.enter_context(seeded(jobs[keys[0]].settings.seed, processes.rank, on.device))
             each = [(jobs[key], runs.get(key), targets[key]) for key in keys]
-            modules |= zip(keys, _fit(each, processes, resume, overwrite, progress), strict=True)
-    return {key: modules[key] for key in wanted} if several else modules[""]
+            modules |= zip(keys, _fit(each, processes, resume, override, overwrite, progress), strict=True)
+    return modules[_ONE] if _ONE in wanted else {key: modules[key] for key in wanted}
 
 
 def plan(
-    task: TaskLike | Mix | Sequence[TaskLike | Mix],
+    task: TaskLike | Mix | Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]],
     *,
+    settings: Settings | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     name: str | None = None,
     **arguments: Any,
 ) -> TrainingPlan:
     """What `train` with the same arguments would do: rows, steps, sizes, FLOPs, time and memory. Trains nothing."""
-    if not isinstance(task, TaskLike | Mix):
-        tasks = list(task)
-        if len(tasks) != 1:
-            raise UsageError("A dry run is for one task; give them one at a time.")
-        task = tasks[0]
-    if out is not None:
-        check_target(Path(out), overwrite)
-    job = prepare_job(**_read({"task": task}), name=name, **arguments)
-    say(job.notes)
+    wanted = _wanted(task, name, settings)
+    for target in _targets(wanted, out).values():
+        if target is not None:
+            check_target(target, overwrite)
+    jobs = {key: prepare_job(**{"settings": settings} | arguments | _read(own)) for key, own in wanted.items()}
+    say(dict.fromkeys(note for job in jobs.values() for note in job.notes))
+    plans = {key: _estimate(job) for key, job in jobs.items()}
+    first, *others = plans.values()
+    return together(plans, next(iter(jobs.values())).engine == "packed") if others else first
+
+
+def _estimate(job: Job) -> TrainingPlan:
     answered = [(head, one.rows.items) for head, one in zip(job.new_heads(), job.given, strict=True)]
     return estimate(
         job.on, job.new_part(), job.start_parts(), job.rows, answered, job.settings,
@@ -151,11 +155,21 @@ def plan(
     )  # fmt: skip
 
 
+_ONE = ""  # the key of a module that was asked for alone
 _OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "augment", "on_bad_row")
 
 
-def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said of each of several modules, by name."""
+def _wanted(
+    task: TaskLike | Mix | Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]],
+    name: str | None,
+    settings: Settings | None,
+) -> dict[str, dict[str, Any]]:
+    """What is said of each module, by name; by `_ONE` if it was asked for alone."""
+    if isinstance(task, TaskLike | Mix):
+        return {_ONE: {"task": task, "name": name}}
+    if name is not None:
+        raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
+    found: dict[str, dict[str, Any]]
     if isinstance(task, Mapping):
         for name, own in task.items():
             check_name(name)
@@ -170,10 +184,17 @@ def _wanted(task: Sequence[TaskLike | Mix] | Mapping[str, Mapping[str, Any]]) ->
         names = [one.name if isinstance(one, Mix) else short_name(one) for one in read]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"Tasks: '{twice}' is named twice. Give a dict with a name for each module instead.")
-        found = {name: {"task": one} for name, one in zip(names, read, strict=True)}
+        found = {name: {"task": one, "name": None} for name, one in zip(names, read, strict=True)}
     if not found:
         raise UsageError("Tasks: none given; name at least one.")
+    if len(found) > 1 and any((own.get("settings") or settings or Settings()).memory for own in found.values()):
+        raise UsageError("memory plans for one training, not for several together; train the tasks one by one.")
     return found
+
+
+def _targets(wanted: Mapping[str, Any], out: str | Path | None) -> dict[str, Path | None]:
+    """The folder of each module."""
+    return {key: None if out is None else Path(out) / key for key in wanted}  # `/ _ONE` leaves a path as it is
 
 
 def _read(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +211,9 @@ def _kept(job: Job, folder: Path) -> TaskModule:
             f"{folder}: holds a module of other data, settings or base, so there is nothing to resume. "
             "Give another --out, or --overwrite to replace it."
         )
-    say([f"{folder} is finished already, and is kept."] if is_main() else ())
+    if is_main():
+        say([f"{folder} is finished already, and is kept."])
+        shutil.rmtree(run_folder(folder, resume=True, overwrite=False), ignore_errors=True)  # killed just before that
     return kept
 
 
@@ -198,6 +221,7 @@ def _fit(
     each: Sequence[tuple[Job, Path | None, Path | None]],
     processes: Processes,
     resume: bool,
+    override: bool,
     overwrite: bool,
     progress: bool,
 ) -> list[TaskModule]:
@@ -221,7 +245,10 @@ def _fit(
         processes.wait()
         modules[index] = module if out is None else replace(module, path=out)
 
-    Together(loops, processes, ended, progress=progress).run(resume=resume)
+    for loop in loops:
+        if loop.folder is not None:
+            processes.main_first(partial(check_space, loop.folder, sum(one.checkpoint_bytes() for one in loops)))
+    Together(loops, processes, ended, progress=progress).run(resume=resume, override=override)
     return [modules[index] for index in range(len(each))]
 
 
@@ -248,7 +275,7 @@ def make_loop(job: Job, folder: Path | None = None, *, progress: bool = False) -
         sample=None if job.mix is None else job.mix.sampler(_rows(job), job.settings.seed),
         dev_score=(lambda: _dev_scores(job, loop)) if job.dev else None,
         folder=folder,
-        request=job.request_digest(),
+        request=job.request(),
     )  # fmt: skip
     return loop
 
@@ -376,18 +403,3 @@ def _without_folders(origin: str) -> str:
     """An origin as artifacts record it: where files lay on one machine is nobody else's business."""
     words = origin.split()
     return " ".join(Path(word).name if word.rstrip(",").endswith((".yaml", ".yml")) else word for word in words)
-
-
-def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
-    folder = out.with_name(f"{out.name}.run")
-    if folder.exists() and not resume and not overwrite:
-        raise UsageError(f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite.")
-    return folder
-
-
-@contextmanager
-def _seeded(seed: int, rank: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's generators start from the seed, apart in each process, and are put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + (rank << 32))
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..data.prepare import prepare
 from ..engines import Engine
 from ..engines.packed import PackedEngine
 from ..engines.trunk import TrunkCache
@@ -29,9 +28,5 @@ def use_trunk_cache(engine: Engine, job: Job, *, progress: bool) -> None:
 def fill(trunk: TrunkCache, job: Job, *, progress: bool) -> None:
     """Add the rows of one job, of all its tasks."""
     for one in job.given:
-        added = [one.rows.items]
-        if one.dev:
-            max_length = min(one.task.max_length, job.on.max_length)
-            added.append(prepare(one.task.kind, one.dev, job.on.tokenizer, max_length).items)
-        for items in added:
+        for items in [one.rows.items] + ([one.dev.items] if one.dev else []):
             trunk.add((row for item in items for row in zip(item.rows, item.types, strict=True)), progress=progress)

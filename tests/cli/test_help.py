@@ -11,20 +11,8 @@ import typer
 
 from adapterxl.cli import app, main
 
-VERBS = (
-    "list",
-    "train",
-    "compose",
-    "evaluate",
-    "report",
-    "run",
-    "demo",
-    "inspect",
-    "verify",
-    "lexicon",
-    "import",
-    "convert",
-)
+VERBS = ("list", "train", "compose", "evaluate", "report", "run", "demo", "inspect", "verify", "push", "pull", "search",
+         "lexicon", "import", "convert")  # fmt: skip
 
 
 def options(verb: str) -> dict[str, object]:

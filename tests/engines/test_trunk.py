@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,7 +141,7 @@ def test_another_layer_precision_stack_or_row_has_another_file(on: Backbone, tmp
         assert len(list(tmp_path.glob("*.safetensors"))) == number
     upper = [frozen(random_part(LoRA(rank=2, layers=(2,)), on, 5))]  # acts above: the states are the same
     TrunkCache(on, upper, 2, dtype="fp64", limit=1e9, folder=tmp_path).add(rows)
-    assert len(list(tmp_path.iterdir())) == len(variants)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(variants)
 
 
 def test_a_damaged_file_is_made_anew_and_an_unfinished_one_never_appears(
@@ -152,7 +155,7 @@ def test_a_damaged_file_is_made_anew_and_an_unfinished_one_never_appears(
         return cache
 
     opened()
-    (file,) = (tmp_path / "trunk").iterdir()
+    (file,) = (tmp_path / "trunk").glob("*.safetensors")
     content = file.read_bytes()
     with safe_open(file, "pt") as stored:
         assert stored.get_tensor("hidden").shape == (sum(LENGTHS), on.hidden)
@@ -168,7 +171,28 @@ def test_a_damaged_file_is_made_anew_and_an_unfinished_one_never_appears(
     monkeypatch.setattr(TrunkCache, "_compute", broken)
     with pytest.raises(TrainingError, match="cannot be written .No space left on device"):
         opened()
-    assert list((tmp_path / "trunk").iterdir()) == []
+    assert [file.name for file in (tmp_path / "trunk").iterdir()] == [".held"]
+    monkeypatch.undo()
+    (tmp_path / "trunk" / f".{file.name}.tmp-{32 * '0'}").write_bytes(b"half")
+    opened()
+    assert {file.suffix for file in (tmp_path / "trunk").iterdir()} == {"", ".safetensors"}
+
+
+def test_of_processes_that_want_the_same_rows_one_computes_and_the_others_read(
+    on: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, computed, compute = typed(on, random_rows(LENGTHS, on)), list[int](), TrunkCache._compute
+
+    def slow(self: TrunkCache, given: Any) -> torch.Tensor:
+        computed.append(len(given))
+        time.sleep(0.2)  # the others come meanwhile
+        return compute(self, given)
+
+    monkeypatch.setattr(TrunkCache, "_compute", slow)
+    caches = [TrunkCache(on, [], 2, dtype="fp32", limit=1e9, folder=tmp_path) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:  # flock keeps out whoever opens the file again, thread or process
+        list(pool.map(lambda cache: cache.add(rows), caches))
+    assert sum(computed) == len(rows)
 
 
 def test_the_size_is_announced_and_bounded_and_old_files_give_way(
@@ -182,13 +206,13 @@ def test_the_size_is_announced_and_bounded_and_old_files_give_way(
 
     with pytest.raises(UsageError, match=r"7 rows \(74 tokens\) take .* in bf16, and --trunk-cache-limit is"):
         fill(2, size - 1)
-    assert not (tmp_path / "trunk").exists()
+    assert not list((tmp_path / "trunk").glob("*.safetensors"))
     fill(2, size)
     said = capsys.readouterr().err
     assert "layers 0 to 1 are computed once for 7 rows (74 tokens)" in said and f"{size / 1e9:.3g} GB" in said
     fill(1, size)
     assert "gives way" in capsys.readouterr().err
-    (left,) = (tmp_path / "trunk").iterdir()
+    (left,) = (tmp_path / "trunk").glob("*.safetensors")
     assert left.stat().st_size == size
     fill(1, 2 * size)
     assert "are read from" in capsys.readouterr().err

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from adapterxl import Backbone, LoRA, Settings, TaskModule, load, mix
+from adapterxl import Backbone, LoRA, Settings, TaskModule, evaluate, load, mix
 from adapterxl.cli import main
 from adapterxl.data.augment.codeswitch import CodeSwitch
 from adapterxl.data.examples import SpanExample, TagExample
 from adapterxl.errors import DataError, TaskError, TrainingError, UsageError
 from adapterxl.hub.facts import training as card_rows
-from adapterxl.report.lineage import augmentations
+from adapterxl.report.lineage import augmentations, variants
 from adapterxl.training.job import Job, prepare_job
 
 Fit = Callable[..., TaskModule]
@@ -94,11 +94,11 @@ def test_a_run_is_not_gone_on_with_another_augmentation(
         patched.setattr(Together, "_one_step", stopped)
         fit(settings=settings, augment=how, out=tmp_path / "cut")
     for other in (None, f"codeswitch(lexicon={lexicon}, ratio=0.4)"):
-        with pytest.raises(TrainingError, match="was started with other data, settings or base"):
+        with pytest.raises(TrainingError, match="was started otherwise: .*augment"):
             fit(settings=settings, augment=other, out=tmp_path / "cut", resume=True)
     with (lexicon / "en-de.tsv").open("a") as stream:
         stream.write("cow\tKuh\n")
-    with pytest.raises(TrainingError, match="was started with other data, settings or base"):
+    with pytest.raises(TrainingError, match="was started otherwise: .*augment"):
         fit(settings=settings, augment=how, out=tmp_path / "cut", resume=True)
     (lexicon / "en-de.tsv").write_text("the\tder\nquick\tflink\nfox\tFuchs\ndog\tHund\nbook\tBuch\n")
     assert fit(settings=settings, augment=how, out=tmp_path / "cut", resume=True).digest() == whole.digest()
@@ -187,3 +187,42 @@ def test_command_and_recipe_take_the_same_text(
     assert main(run) == 1 and "changed: augment" in capsys.readouterr().err
     recipe.write_text(recipe.read_text().replace("codeswitch(", "codeswich("))
     assert main(run) == 1 and "modules.udpos.augment: 'codeswich' is not one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("codeswich(lexicon=a)", "Did you mean 'codeswitch'"),
+        (
+            "codeswitch(lexicon=nowhere)",
+            "lexicon nowhere: found nothing, expected a folder with files such as en-de.tsv",
+        ),
+        ("codeswitch(induced=udpos)", "udpos (tag) is no parallel text"),
+        ("codeswitch(induced=tatoeba, languages=[xx])", "no language 'xx'"),
+        ("translated(languages=[de])", "No training rows of udpos in 'de'"),
+    ],
+)
+def test_the_command_refuses_in_one_line_what_cannot_be_done(
+    how: str, message: str, data: Path, tiny_xlmr: Path, tmp_path: Path, capsys: Any
+) -> None:
+    given = ["train", "udpos", "--base", str(tiny_xlmr), "--data", str(data), "--augment", how]
+    assert main([*given, "--out", str(tmp_path / "m")]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.splitlines()[-1].startswith("error: ") and not (tmp_path / "m").exists()
+
+
+def test_each_of_several_modules_may_have_its_own(fit: Fit, lexicon: Path) -> None:
+    how = f"codeswitch(lexicon={lexicon})"
+    both: Any = fit({"plain": {"task": "udpos"}, "switched": {"task": "udpos", "augment": how}})
+    assert "augment" not in both["plain"].training and "augment" in both["switched"].training
+
+
+def test_a_report_tells_modules_apart_by_their_augmentation(
+    fit: Fit, lexicon: Path, data: Path, on: Backbone, tmp_path: Path
+) -> None:
+    fit(out=tmp_path / "plain")
+    fit(out=tmp_path / "switched", augment=f"codeswitch(lexicon={lexicon})")
+    found = [
+        evaluate(tmp_path / name, on=on, task="udpos", data=data, progress=False) for name in ("plain", "switched")
+    ]
+    assert variants(found) == ["augmented by none", "augmented by codeswitch(languages=[de], lexicon=muse)"]

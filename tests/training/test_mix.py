@@ -13,6 +13,8 @@ from samples import make_module, make_part, rows, scores
 
 from adapterxl import Backbone, Bottleneck, LoRA, TaskModule, compose, evaluate, load, merge, mix
 from adapterxl.artifacts import inspect, read_manifest
+from adapterxl.artifacts.manifest import seal
+from adapterxl.artifacts.strict_json import canonical
 from adapterxl.cli import main
 from adapterxl.engines import verify
 from adapterxl.errors import ArtifactError, CompositionError, TaskError, UsageError
@@ -256,13 +258,13 @@ def test_heads_that_were_changed_are_refused(mixed: Path, tmp_path: Path) -> Non
     shutil.copytree(mixed, folder)
     path = folder / "adapterxl.json"
     told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"heads": told["heads"] | {"xnli": told["heads"]["udpos"]}}))
+    path.write_bytes(canonical(seal(told | {"heads": told["heads"] | {"xnli": told["heads"]["udpos"]}})))
     assert load(folder).digest() != load(mixed).digest()
     others = {task: told["heads"]["udpos"] for task in told["heads"]}
-    path.write_text(json.dumps(told | {"heads": others}))
+    path.write_bytes(canonical(seal(told | {"heads": others})))
     with pytest.raises(ArtifactError, match="is not one of the tasks' heads"):
         load(folder)
-    path.write_text(json.dumps(told | {"heads": {k: v for k, v in told["heads"].items() if k != "udpos"}}))
+    path.write_bytes(canonical(seal(told | {"heads": {k: v for k, v in told["heads"].items() if k != "udpos"}})))
     with pytest.raises(ArtifactError, match="has no place in this module"):
         load(folder)
 

@@ -19,6 +19,7 @@ from adapterxl.errors import TrainingError, UsageError
 from adapterxl.ragged import join, pack
 from adapterxl.training import loop as loop_module
 from adapterxl.training.together import Together
+from adapterxl.training.train import plan
 
 Train = Callable[..., Any]
 Jobs = dict[str, dict[str, Any]]
@@ -105,6 +106,20 @@ def test_jobs_together_give_what_each_gives_alone(steps: int, run: Train, below:
     assert together["patient"].training["stopped_early"] and together["patient"].training["steps"] < steps
     assert together["stacked"].training["steps"] == 12 and together["span-seq-bn"].training["steps"] == steps - 5
     assert together["merged"].training["together"] == list(jobs)
+
+
+def test_a_plan_of_several_is_that_of_each_with_the_backbone_counted_once(exact: Backbone, data: Path) -> None:
+    given: dict[str, Any] = {"on": exact, "data": data, "method": LoRA(rank=2), "settings": Settings(batch_size=8)}
+    each = {task: plan(task, **given) for task in ("udpos", "mnli")}
+    joint = plan(["udpos", "mnli"], **given)
+    assert joint.table()[:-1] == [line for task, one in each.items() for line in (("module", task), *one.table())]
+    matrices = each["mnli"].cost.matrices
+    assert joint.cost.matrices == matrices > 0
+    assert sum(one.cost.total for one in each.values()) - joint.cost.total >= matrices
+    one_by_one = plan(["udpos", "mnli"], engine="peft", **given)
+    assert one_by_one.cost == max((one.cost for one in each.values()), key=lambda cost: cost.total)
+    with pytest.raises(UsageError, match="memory plans for one training"):
+        plan(["udpos", "mnli"], **given | {"settings": Settings(memory="1GB")})
 
 
 def test_joined_batches_keep_their_rows_and_tokens_in_order() -> None:
