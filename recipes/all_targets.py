@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--rows {given.rows}: expected 1 to {HELD}")
     backbone, index = axl.Backbone(given.base), LocalIndex.open(given.data)
     common = {"on": backbone, "data": given.data, "on_bad_row": "drop"}
-    settings = axl.Settings(max_steps=given.steps, batch_size=16, seed=1)
+    settings = axl.Settings(max_steps=given.steps, batch_size=16, dev_limit=20, seed=1)
     lines, files = [], []
     for source, targets in TARGETS.items():
         there = [target for target in targets if target in index.entries]

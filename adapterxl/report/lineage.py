@@ -66,6 +66,7 @@ def lineage(info: ModuleInfo) -> Lineage | None:
             "dtype": training.get("dtype"),
             "bits": training.get("bits"),
             "lr": training.get("lr"),
+            "languages": " ".join(map(str, training.get("languages") or ())) or None,
             **({"augmented by": augmented} if (augmented := augmentations(training)) else {}),
         }
         | settings,
@@ -143,7 +144,8 @@ def _made_here(manifest: Manifest) -> PartEntry | None:
 def _place(scores: Scores) -> tuple[Any, ...]:
     """What two scores must share to be in one section, and of one engine."""
     measured = tuple(sorted({(record.metric, record.split) for record in scores.records}))
-    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured
+    copy = scores.options.get("perturbation")
+    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured, copy
 
 
 def _run(scores: Scores) -> tuple[Any, ...]:

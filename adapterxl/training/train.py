@@ -322,6 +322,7 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         "seed": job.settings.seed,
         **({"augment": job.augmented} if job.augmented else {}),
         "rows": sum(_rows(job)),
+        "languages": sorted({row.language for one in job.given for row in one.rows.examples}),
         "dev_rows": len(job.dev),
         "dropped_rows": sum(one.dropped for one in job.given),
         "truncated_rows": sum(one.rows.truncated for one in job.given),

@@ -17,7 +17,7 @@ from adapterxl.evaluation.scores import BaseInfo, ModuleInfo, Record, Scores
 from adapterxl.recipes.schema import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-QUESTIONS = ("order_of_tasks", "sentiment", "afriqa")
+QUESTIONS = ("order_of_tasks", "question_retrieval", "sentiment", "afriqa", "augmentation")
 TINY = ["seeds=[1]", "defaults={max_steps: 1, batch_size: 4}", "modules.*.limit=24", "evaluate.*.limit=3"]
 
 
@@ -26,7 +26,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few made-up rows of every task that the recipes name."""
     folder = write_data(tmp_path_factory.mktemp("data"))
     index = json.loads((folder / "adapterxl-data.yaml").read_text())
-    index["tasks"]["squad"] = index["tasks"]["tydiqa"]
+    tasks = index["tasks"]
+    tasks["squad"] = {"reader": "squad", "train": tasks["tydiqa"]["train"]}
+    asked = tasks["tydiqa"]["train"]["en"]
+    tasks["tydiqa"]["train"] = dict.fromkeys(("en", "ar", "bn", "fi", "id", "ko", "ru", "sw", "te"), asked)
+    tasks["xquad"]["test"] = {"en": asked, "de": asked}
+    tasks["tatoeba"]["test"] |= dict.fromkeys(("es", "ru", "vi", "zh"), tasks["tatoeba"]["test"]["de"])
     mood = "".join(f"text {n},{('negative', 'neutral', 'positive')[n % 3]}\n" for n in range(30))
     (folder / "mood.csv").write_text("text,label\n" + mood)
     answers = [{"text": "Rome", "answer_start": 0}]
@@ -53,7 +58,8 @@ def run(name: str, base: Path, data: Path, out: Path, *more: str) -> int:
 def test_a_question_is_planned_at_full_size_on_a_backbone_of_the_hub(name, tiny_xlmr, data, tmp_path, capsys):
     full = load_recipe(RECIPES / f"{name}.yaml")
     assert full.base == "FacebookAI/xlm-roberta-base" and full.seeds == (1, 2, 3)
-    assert all(module.limit is None for module in full.modules.values())
+    limits = {module.limit for module in full.modules.values()}
+    assert limits == ({3000} if name == "question_retrieval" else {None}), "as many rows on both sides, or all"
     assert run(name, tiny_xlmr, data, tmp_path / "out", "--dry-run") == 0
     said = capsys.readouterr().out
     for module in full.modules:
@@ -63,7 +69,7 @@ def test_a_question_is_planned_at_full_size_on_a_backbone_of_the_hub(name, tiny_
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_is_run_at_a_tiny_size_and_its_scores_are_those_it_asks_for(name, tiny_xlmr, data, tmp_path):
-    more = ["evaluate.*.languages=all"] if name == "order_of_tasks" else []
+    more = [] if name in ("sentiment", "afriqa") else ["evaluate.*.languages=all"]
     assert run(name, tiny_xlmr, data, tmp_path, "--size small", *TINY, *more) == 0
     found = [Scores.load(path) for path in sorted(tmp_path.glob("seed1/scores/*.json"))]
     assert (tmp_path / "report.html").is_file()
@@ -81,9 +87,16 @@ def test_a_question_is_run_at_a_tiny_size_and_its_scores_are_those_it_asks_for(n
             for start in (None, "merge(nli)", "merge(qa)")
         },
     }  # fmt: skip
+    expected["question_retrieval"] = {("xquad_passages", None, None)}
+    expected["augmentation"] = {("panx", None, start) for start in (None, "merge(nli)")}
     assert told == expected[name]
-    metrics = {"order_of_tasks": "squad", "sentiment": "macro_f1", "afriqa": "squad"}
-    assert all(metrics[name] in scores.zero_shot_mean for scores in found)
+    counts = {"order_of_tasks": 9, "question_retrieval": 3, "sentiment": 3, "afriqa": 6, "augmentation": 4}
+    assert len(found) == counts[name]
+    metrics = {"sentiment": "macro_f1", "question_retrieval": "recall_at_10", "augmentation": "span_f1"}
+    assert all(metrics.get(name, "squad") in scores.zero_shot_mean for scores in found)
+    page = (tmp_path / "report.html").read_text()
+    columns = {"question_retrieval": ("tydiqa", "afriqa"), "augmentation": ("augmented by codeswitch",)}
+    assert all(column in page for column in columns.get(name, ()))
 
 
 def script(name: str) -> ModuleType:
