@@ -112,7 +112,7 @@ def evaluate(
         found = evaluated(
             None if module == "none" else module,
             on=backbone, task=tasks if len(tasks) > 1 else task, languages=wanted, split=split, data=source,
-            engine=engine, limit=limit, layer=layer, sweep=dev, pooling=pooling, center=center, perturb=changed,
+            engine=engine, limit=limit, layer=layer, sweep_layers=dev, pooling=pooling, center=center, perturb=changed,
             train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, merged=merged, out=place,
             overwrite=overwrite, on_bad_row=on_bad_row,
         )  # fmt: skip

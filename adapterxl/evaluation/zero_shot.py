@@ -30,7 +30,8 @@ from ..operators import Member, compose
 from ..tasks.base import Task
 from .choices import choose_languages, choose_split
 from .languages import HeadSet, LanguageSet, Pooling, score_all, vector_reader
-from .layers import layer_score, sweep_layers
+from .layers import layer_score
+from .layers import sweep_layers as try_layers
 from .predict import Reader, answer, head_reader
 from .scores import Attention, BaseInfo, ModuleInfo, Option, Record, Scores
 from .sets import Sets
@@ -61,7 +62,7 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     engine: str = "packed",
     limit: int | None = None,
     layer: int | None = None,
-    sweep: str | Sequence[str] | None = None,
+    sweep_layers: str | Sequence[str] | None = None,
     pooling: Pooling = "mean",
     center: bool = False,
     perturb: str | Perturbation | None = None,
@@ -87,8 +88,8 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
         split: The task's evaluation split by default: test, or dev where only dev is labelled.
         limit: First examples of each language only. Where queries are ranked, the pool stays whole.
         layer: Retrieval: hidden state to pool (0: embeddings); 14/24 of the depth by default.
-        sweep: Retrieval: dev languages to choose the layer on, of all layers: on their dev rows, or, where there are
-            none, on the rows of the split, which are then not reported.
+        sweep_layers: Retrieval: dev languages to choose the layer on, of all layers: on their dev rows, or, where there
+            are none, on the rows of the split, which are then not reported.
         pooling: Retrieval: "mean" of a text's hidden states, or "cls", that of its first token.
         center: Retrieval: subtract each side's mean, or in a pool of languages that of each, before the cosine.
         perturb: Score a perturbed copy of the input, such as "characters=0.1" or "casing=lower"; see `Perturbation`.
@@ -125,7 +126,7 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     suffix = "" if changed is None else ".perturbed"
     asked = [
         _Asked(
-            each, source, whole, split, languages, train_from, sweep, changed,
+            each, source, whole, split, languages, train_from, sweep_layers, changed,
             None if out is None else Path(out, f"{each.name}{suffix}.json") if several else Path(out), overwrite,
         )
         for each, source in resolved
@@ -135,7 +136,7 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
         raise UsageError(f"limit: found {limit}, expected at least 1 example.")
     if pooling not in get_args(Pooling):
         raise UsageError(f"pooling: found '{pooling}', expected mean or cls.")
-    if sweep is not None and (layer is not None or not any(each.kind == "retrieve" for each, _ in resolved)):
+    if sweep_layers is not None and (layer is not None or not any(each.kind == "retrieve" for each, _ in resolved)):
         other = "retrieval, and no task is" if layer is None else f"choosing the layer, and layer {layer} is given"
         raise UsageError(f"--sweep-layers: is for {other}; leave one out.")
     layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
@@ -166,7 +167,7 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
             best = layer
             if each.dev:
                 score = layer_score(each.sets, runner, on, each.dev_split, each.dev, pooling)
-                found_best = sweep_layers(score, range(on.layers + 1), each.dev)
+                found_best = try_layers(score, range(on.layers + 1), each.dev)
                 best = found_best.layer
                 each.options |= {"layer_chosen_on": f"{' '.join(each.dev)} ({each.dev_split})",
                                  "layer_sweep": str(found_best)}  # fmt: skip

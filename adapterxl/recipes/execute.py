@@ -176,7 +176,7 @@ class RecipeRun:
             engine=spec.engine,
             limit=spec.limit,
             layer=spec.layer,
-            sweep=spec.sweep_layers,
+            sweep_layers=spec.sweep_layers,
             pooling=spec.pooling,
             center=spec.center,
             train_from=spec.train_from,

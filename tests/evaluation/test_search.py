@@ -215,7 +215,7 @@ def test_an_entity_that_is_no_candidate_is_refused(on, tmp_path):
 
 
 def test_a_layer_is_chosen_on_languages_that_are_then_not_reported(on, data, tmp_path):
-    scores = score(on, "xquad_passages", data, layer=None, sweep=["zh"], out=tmp_path / "s.json")
+    scores = score(on, "xquad_passages", data, layer=None, sweep_layers=["zh"], out=tmp_path / "s.json")
     each = {
         layer: score(on, "xquad_passages", data, layer=layer, languages="zh").records[0].value
         for layer in range(on.layers + 1)
@@ -229,22 +229,22 @@ def test_a_layer_is_chosen_on_languages_that_are_then_not_reported(on, data, tmp
 
 
 def test_where_there_are_dev_rows_the_layer_is_chosen_on_them_and_every_language_reported(on, data):
-    scores = score(on, "bucc", data, layer=None, sweep="de")
+    scores = score(on, "bucc", data, layer=None, sweep_layers="de")
     assert scores.options["layer_chosen_on"] == "de (dev)" and [r.language for r in scores.records] == ["de"]
     assert score(on, "bucc", data, layer=scores.options["layer"]).records == scores.records
 
 
 def test_a_sweep_of_a_pool_asks_in_the_dev_languages_only(on, data):
-    scores = score(on, "lareqa", data, layer=None, sweep=["de", "zh"])
+    scores = score(on, "lareqa", data, layer=None, sweep_layers=["de", "zh"])
     assert scores.options["layer_chosen_on"] == "de zh (test)" and {r.language for r in scores.records} == {"en"}
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"sweep": ["de"]}, "--sweep-layers: is for choosing the layer, and layer 2 is given; leave one out"),
-        ({"layer": None, "sweep": ["xx"]}, "No language 'xx' for lareqa test"),
-        ({"layer": None, "sweep": ["de", "en", "zh"]}, "no language is left to be scored; expected other"),
+        ({"sweep_layers": ["de"]}, "--sweep-layers: is for choosing the layer, and layer 2 is given; leave one out"),
+        ({"layer": None, "sweep_layers": ["xx"]}, "No language 'xx' for lareqa test"),
+        ({"layer": None, "sweep_layers": ["de", "en", "zh"]}, "no language is left to be scored; expected other"),
         ({"pooling": "max"}, "pooling: found 'max', expected mean or cls"),
         ({"perturb": "noise"}, "perturb: found 'noise' in 'noise', expected characters or casing"),
     ],
