@@ -247,10 +247,24 @@ def prepare_job(
             f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
         )
     job = Job(given, mixed, before, method, settings, on, engine, name)
+    _refuse_idle(job.augmented)
     text = next((one.task.name for one in given if one.task.kind == "mask"), None)
     if job.trains == "none" and text is not None:
         raise UsageError(f"--method none trains the head alone, but plain text ({text}) trains no head.")
     return job if settings.memory is None else fit_memory(job)
+
+
+def _refuse_idle(augmented: Sequence[dict[str, Any]]) -> None:
+    """Refuse a data operator that changed nothing: its name in the lineage would be untrue."""
+    changed: dict[str, int] = {}
+    for one in augmented:
+        if "rows_changed" in one:
+            changed[one["operator"]] = changed.get(one["operator"], 0) + one["rows_changed"]
+    for operator, count in changed.items():
+        if not count:
+            told = next(one for one in augmented if one["operator"] == operator)
+            counts = ", ".join(f"{name} {value}" for name, value in told.items() if isinstance(value, int))
+            raise UsageError(f"{operator}: no training row was changed ({counts}). Give it other options.")
 
 
 def _task_rows(

@@ -67,7 +67,7 @@ def test_the_lineage_names_the_operator_its_counts_and_the_lexicon(fit: Fit, lex
     (told,) = module.training["augment"]
     text = "codeswitch(ratio=0.9, languages=[de], lexicon=muse)"  # where the folder lies is nobody else's business
     assert told["operator"] == text == augmentations(module.training) and str(tmp_path) not in json.dumps(told)
-    assert told["rows"] == 60 and 40 < told["rows_switched"] <= 60 and len(told["lexicons"]["de"]) == 64
+    assert told["rows"] == 60 and 40 < told["rows_changed"] <= 60 and len(told["lexicons"]["de"]) == 64
     assert module.training["data_digests"]["lexicon muse, de"] == told["lexicons"]["de"]
     from adapterxl.artifacts import read_manifest
 
@@ -109,7 +109,26 @@ def test_a_run_is_not_gone_on_with_another_augmentation(
 def test_every_task_of_a_mix_is_switched(prepared: Callable[..., Job], lexicon: Path) -> None:
     job = prepared(mix("udpos", "mnli"), augment=f"codeswitch(lexicon={lexicon})")
     assert [one["task"] for one in job.augmented] == ["udpos", "mnli"]
-    assert all(one["rows_switched"] > 10 for one in job.augmented)
+    assert all(one["rows_changed"] > 10 for one in job.augmented)
+
+
+def test_a_training_of_which_nothing_is_changed_is_refused_and_one_task_of_a_mix_may_stay(
+    prepared: Callable[..., Job], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("Der Hund bellt\n" * 30)
+    task = "name: words\nkind: mask\nreader: lines\ntrain: {de: [text.txt]}\nsource_language: de\n"
+    (tmp_path / "words.yaml").write_text(task)
+    (tmp_path / "de.tsv").write_text("the\tder\n")
+    how = f"codeswitch(lexicon={tmp_path})"
+    job = prepared(mix("udpos", str(tmp_path / "words.yaml")), augment=how)
+    assert [one["rows_changed"] > 0 for one in job.augmented] == [True, False]
+    with pytest.raises(
+        UsageError, match=r"no training row was changed \(.*rows 28, rows_changed 0, .*rows_not_english 28"
+    ):
+        prepared(str(tmp_path / "words.yaml"), augment=how)
+    (tmp_path / "de.tsv").write_text("nowhere\tnirgends\n")
+    with pytest.raises(UsageError, match=r"rows_changed 0, rows_without_known_word 60"):
+        prepared("udpos", augment=how)
 
 
 def marked(data: Path, folder: Path) -> Path:

@@ -20,7 +20,8 @@ class Augmented:
     """Training rows after an augmentation.
 
     Attributes:
-        facts: What the lineage records: `operator` (its text) and what it did. JSON values.
+        facts: What the lineage records: `operator` (its text) and what it did, as JSON values. With `rows_changed`, a
+            training of which it is 0 for all tasks is refused.
         notes: Lines that a person should see.
         files: Path -> sha256 of what was read for it.
     """

@@ -27,7 +27,7 @@ from adapterxl.data.lexicon import Lexicon, lexicon_files, read_lexicons
 from adapterxl.data.parallel import induced_lexicons, origin_notes, parallel_source
 from adapterxl.data.resolve import DataLike
 from adapterxl.data.scripts import UNSPACED
-from adapterxl.errors import DataError, UsageError
+from adapterxl.errors import DataError
 from adapterxl.tasks.base import Task
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -82,7 +82,7 @@ class CodeSwitch(Augmentation):
         return self
 
     def content(self, data: DataLike) -> dict[str, str]:
-        """Digests of the lexicon files, or of the index's files of the parallel text (None for the hub)."""
+        """Digests of the lexicon files, or of the index's files of the parallel text (empty for the hub)."""
         if self.lexicon is None:
             task, source, _, _ = parallel_source(str(self.induced), data)
             known = source.content(task) if isinstance(source, LocalIndex) else None
@@ -96,7 +96,7 @@ class CodeSwitch(Augmentation):
         """Read the lexicons, or induce them."""
         notes: list[str] = []
         if self.lexicon is not None:
-            lexicons, named = read_lexicons(self.lexicon, self.languages), Path(self.lexicon).name
+            lexicons, named = read_lexicons(self.lexicon, self.languages), Path(self.lexicon).resolve().name
             files = {f"lexicon {named}, {language}": one.sha256 for language, one in lexicons.items()}
         else:
             made = list(induced_lexicons(str(self.induced), data, self.languages))
@@ -154,29 +154,20 @@ class Switcher:
                 made.append(replace(copy, id=f"{row.id}~{number + 1}") if keep or copies > 1 else copy)
             elif not made:
                 made.append(row)
-        self.counts["rows_switched"] += bool(switched)
+        self.counts["rows_changed"] += bool(switched)
         self.counts["rows_without_known_word"] += not known
         return made
 
     def facts(self) -> dict[str, int]:
         """What was done, as counts: of rows given, and of words over all copies."""
-        names = ("rows", "rows_switched", "rows_without_known_word", "rows_not_english")
+        names = ("rows", "rows_changed", "rows_without_known_word", "rows_not_english")
         return {name: self.counts[name] for name in (*names, "words", "words_known", "words_replaced")}
 
     def notes(self, text: str) -> tuple[str, ...]:
-        """What a person should know.
-
-        Raises:
-            UsageError: If not one word was replaced.
-        """
+        """What a person should know."""
         found = self.facts()
-        if not found["rows_switched"]:
-            raise UsageError(
-                f"{text}: replaced no word in {found['rows']:,} rows ({found['rows_not_english']:,} not in English, "
-                f"{found['words_known']:,} words known to the lexicon). Give another lexicon, or a higher ratio."
-            )
-        share = found["words_replaced"] / found["words"]
-        said = f"{text}: {found['rows_switched']:,} of {found['rows']:,} rows switched, {share:.0%} of their words"
+        share = found["words_replaced"] / max(1, found["words"])
+        said = f"{text}: {found['rows_changed']:,} of {found['rows']:,} rows switched, {share:.0%} of their words"
         for name, why in (("rows_without_known_word", "hold no word of the lexicon"),
                           ("rows_not_english", "are not in English")):  # fmt: skip
             said += f"; {found[name]:,} {why}, and stay" if found[name] else ""
