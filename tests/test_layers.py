@@ -22,7 +22,8 @@ NETWORK = {"huggingface_hub", "datasets", "requests", "httpx", "urllib", "http",
 NETWORK_HOMES = ("hub/front_matter.py", "data/hub.py", "backbone.py")
 TORCH_FREE = ("errors.py", "durable.py", "tasks/", "miniature/", "data/", "evaluation/metrics/", "evaluation/scores.py",
               "report/", "recipes/", "cli/", "artifacts/store.py", "artifacts/manifest.py",
-              "artifacts/check.py", "artifacts/files.py", "artifacts/header.py", "artifacts/strict_json.py")  # fmt: skip
+              "artifacts/check.py", "artifacts/files.py", "artifacts/header.py", "artifacts/strict_json.py",
+              )  # fmt: skip
 TORCH_ALLOWED = ("data/prepare", "data/collate")
 HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
 CONVERTER = "artifacts/convert_bin.py"  # the one place that opens pickles: a process of its own, tensors only
