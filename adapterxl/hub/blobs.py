@@ -33,15 +33,13 @@ class Blobs:
         """The content, or None where it is not there; one that is no longer right is deleted."""
         path = self.folder / entry.sha256
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
+            data = path.read_bytes() if path.exists() else None
+            if data is not None and not right(data, entry):
+                path.unlink()
+                data = None
         except OSError as error:
             raise HubError(f"{path}: cannot be read ({error.strerror}). Delete it, or name another cache.") from error
-        if right(data, entry):
-            return data
-        path.unlink(missing_ok=True)
-        return None
+        return data
 
     def put(self, data: bytes) -> None:
         """Keep a content that is known to be right."""
@@ -58,26 +56,23 @@ class Blobs:
     @contextmanager
     def part(self, entry: FileEntry) -> Iterator[Path]:
         """The unfinished file of a content, for one user at a time; another gets one of its own, kept for nobody."""
-        part = self.folder / f"{entry.sha256}.part"
+        part, alone = self.folder / f"{entry.sha256}.part", True
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            held = part.open("ab")
+            with part.open("ab") as held:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    alone = False
+                    part = self.folder / f"{entry.sha256}.{os.getpid()}-{secrets.token_hex(4)}.part"
+                try:
+                    yield part
+                finally:
+                    if part.exists() and (not alone or part.stat().st_size == 0):
+                        part.unlink()
         except OSError as error:
-            raise HubError(
-                f"{self.folder}: cannot be written ({error.strerror}). Name another place with ADAPTERXL_CACHE."
-            ) from error
-        with held:
-            alone = True
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                alone = False
-                part = self.folder / f"{entry.sha256}.{os.getpid()}-{secrets.token_hex(4)}.part"
-            try:
-                yield part
-            finally:
-                if part.exists() and (not alone or part.stat().st_size == 0):
-                    part.unlink()
+            raise HubError(f"{part}: cannot be written ({error.strerror or error}). Make room, or name another "
+                           "place with ADAPTERXL_CACHE.") from error  # fmt: skip
 
     def sweep(self) -> None:
         """Delete unfinished files that nobody has gone on with for a week."""
@@ -85,8 +80,8 @@ class Blobs:
             try:
                 if time.time() - part.stat().st_mtime > _KEPT:
                     part.unlink()
-            except FileNotFoundError:
-                continue  # its user has finished it meanwhile
+            except OSError:
+                continue  # finished meanwhile, or another user's: it is in nobody's way
 
 
 def right(data: bytes, entry: FileEntry) -> bool:

@@ -155,7 +155,8 @@ class Wire:
     def file(self, url: str, what: str, entry: FileEntry, part: Path, commit: str) -> None:
         """Bring a file of known size and sha256 to `part`, going on after the bytes that are there already.
 
-        It may come from another host, as large files of the hub do; only its digest makes it whole.
+        It may come from another host, as large files of the hub do; only its digest makes it whole. An OSError is one
+        of the disk.
         """
         wrong = 0
 
@@ -194,14 +195,11 @@ class Wire:
             announced = response.headers.get("Content-Length")
             if announced is not None and announced != str(entry.size - there):
                 raise Again(f"{announced} bytes are announced, expected {entry.size - there}")
-            try:
-                with part.open("ab" if there else "wb") as stream:
-                    for chunk in self._chunks(response, entry.size - there):
-                        stream.write(chunk)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            except OSError as error:
-                raise Refused(f"{part}: cannot be written ({error.strerror or error}). Make room.") from error
+            with part.open("ab" if there else "wb") as stream:
+                for chunk in self._chunks(response, entry.size - there):
+                    stream.write(chunk)
+                stream.flush()
+                os.fsync(stream.fileno())
         found = part.stat().st_size
         if found != entry.size:
             raise Again(f"ended after {found} of {entry.size} bytes")
