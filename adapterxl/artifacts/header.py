@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ArtifactError
 from . import strict_json
 from .store import sha256
-from .strict_json import short
+from .strict_json import quoted, short
 
 MOST_HEADER, MOST_TENSORS = 1 << 20, 20_000
 _MOST_DIMENSIONS, _MOST_SIZE = 8, 1 << 40
@@ -80,7 +80,7 @@ def _tensor(name: str, entry: Any, where: object) -> TensorInfo:
         raise ArtifactError(f"{said}: found {short(entry, 24)}, expected dtype, shape, data_offsets.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ArtifactError(f"{said}: dtype: found {short(dtype, 40)}, expected one of {', '.join(_DTYPES)}.")
+        raise ArtifactError(f"{said}: dtype: found {quoted(dtype, 40)}, expected one of {', '.join(_DTYPES)}.")
     if not _whole(shape, least=1) or len(shape) > _MOST_DIMENSIONS:
         raise ArtifactError(f"{said}: shape: found {short(shape, 24)}, expected whole numbers from 1.")
     if not _whole(offsets, least=0) or len(offsets) != 2:

@@ -17,7 +17,7 @@ from sealing import edit_manifest
 from adapterxl.artifacts import load, read_manifest, store
 from adapterxl.artifacts.check import check_folder
 from adapterxl.artifacts.files import Folder
-from adapterxl.artifacts.manifest import FORMAT, parse_manifest, seal
+from adapterxl.artifacts.manifest import FORMAT, parse_manifest, schema, seal
 from adapterxl.artifacts.strict_json import canonical
 from adapterxl.errors import ArtifactError
 
@@ -147,3 +147,10 @@ def test_older_formats_are_read_newer_ones_and_unknown_fields_refused_and_x_fiel
     edit_manifest(folder, lambda told: (told.pop("surprise"), told.update(format=FORMAT + 1)))
     with pytest.raises(ArtifactError, match=f"format: found {FORMAT + 1}, .* reads 1 to {FORMAT}. Update adapterxl"):
         load(folder)
+
+
+def test_the_published_schema_is_that_of_the_reader() -> None:
+    path = Path(__file__).parents[2] / "docs/manifest.schema.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == schema(), (
+        "write it again: json.dumps(schema(), indent=1, sort_keys=True)"
+    )
