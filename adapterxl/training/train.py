@@ -91,6 +91,8 @@ def train(
         on=on, method=method, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
         train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress and is_main(),
     )  # fmt: skip
+    if override and not resume:
+        raise UsageError("--override goes on with a run in another way, so it needs --resume.")
     several = not isinstance(task, TaskLike | Mix)
     if several and name is not None:
         raise UsageError("name: several tasks give several modules, each named after its task; leave it out.")
