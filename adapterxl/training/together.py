@@ -226,18 +226,21 @@ class Together:
 
     def _settle(self, *, fresh: bool = True) -> None:
         """Log, score and keep what is due after a step; trainings that have ended leave."""
-        for loop in self.live:
-            if loop.error is None:
-                if fresh:
-                    loop.log_step()
-                if loop.dev_is_due():
-                    loop.score_dev(self.processes)
+        whole = [loop for loop in self.live if loop.error is None]
+        for loop in whole if fresh else ():
+            loop.log_step()
+        if self._stopping:  # what else is due is done by the run that goes on
+            self._save(whole)
+            return
+        for loop in whole:
+            if loop.dev_is_due():
+                loop.score_dev(self.processes)
         ended = [loop for loop in self.live if loop.ended]
         going = [loop for loop in self.live if not loop.ended]
         due = any(loop.step % loop.settings.checkpoint_every == 0 for loop in going)
-        if fresh and going and (ended or due or self._stopping):
+        if fresh and going and (ended or due):
             # With those that have ended: until their modules are written, this is all there is of them.
-            self._save([loop for loop in self.live if loop.error is None])
+            self._save(whole)
         self.live = going
         for loop in ended:
             if loop.error is None:

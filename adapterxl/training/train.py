@@ -96,6 +96,8 @@ def train(
         train_languages=train_languages, limit=limit, augment=augment, on_bad_row=on_bad_row,
         progress=progress and is_main(),
     )  # fmt: skip
+    if override and not resume:
+        raise UsageError("--override goes on with a run in another way, so it needs --resume.")
     wanted = _wanted(task, name, settings)
     targets = _targets(wanted, out)
     finished = {key: out for key, out in targets.items() if out is not None and _finished(out, resume, overwrite)}

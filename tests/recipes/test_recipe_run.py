@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,34 @@ def test_results_of_other_rows_are_not_kept_in_silence(recipe, capsys):
     hash_file.cache_clear()  # a new process has read nothing yet
     assert run(recipe) == 1
     assert "changed: content" in capsys.readouterr().err
+
+
+def test_a_signal_in_a_training_stops_the_recipe_and_the_next_run_goes_on_there(recipe, capsys, monkeypatch):
+    from adapterxl.training.loop import Loop
+
+    update = Loop.update
+
+    def signalled(self):
+        if self.name == "second" and self.step == 0:
+            signal.raise_signal(signal.SIGTERM)
+        update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "update", signalled)
+        assert run(recipe) == 143
+    out = recipe.parent / "out/seed1"
+    assert (out / "first").is_dir() and not (out / "second").exists()
+    assert {path.name for path in (out / "second.run/checkpoints").iterdir()} == {"step-2"}
+    assert "note: Stopped by SIGTERM after step 2 of 2" in capsys.readouterr().err
+    assert run(recipe) == 0
+    assert "kept" in capsys.readouterr().out and not (out / "second.run").exists()
+
+
+def test_a_module_whose_record_a_kill_prevented_is_kept(recipe, capsys):
+    assert run(recipe) == 0
+    record = next((recipe.parent / "out/steps").glob("seed1.first*"))
+    times = (recipe.parent / "out/seed1/first/adapterxl.json").stat().st_mtime_ns
+    record.write_text(record.read_text().replace('"done": true', '"done": false'))
+    assert run(recipe) == 0
+    assert "is finished already, and is kept" in capsys.readouterr().err
+    assert (recipe.parent / "out/seed1/first/adapterxl.json").stat().st_mtime_ns == times

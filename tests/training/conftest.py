@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cutting import Cut, cut
 from samples import write_data
 
 from adapterxl import LoRA, Settings, TaskModule, train
@@ -47,3 +48,21 @@ def fit(on: Backbone, data: Path) -> Callable[..., TaskModule]:
         return module  # type: ignore[return-value]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def stopped(
+    tmp_path_factory: pytest.TempPathFactory, on: Backbone, data: Path
+) -> tuple[Path, TaskModule, Callable[..., Any]]:
+    """The run folder of a training that was killed after five steps, the module of a whole one, and how to go on."""
+    folder = tmp_path_factory.mktemp("stopped")
+
+    def go(out: Path | None, **options: Any) -> Any:
+        settings = Settings(batch_size=8, lr=0.01, log_every=1, max_steps=6, checkpoint_every=2)
+        given = {"on": on, "method": LoRA(rank=2, dropout=0.1), "data": data, "progress": False, "name": "one"}
+        return train("udpos", **given | options, settings=settings, out=out)
+
+    whole = go(None)
+    with cut(after=5), pytest.raises(Cut):
+        go(folder / "out")
+    return folder / "out.run", whole, go

@@ -10,15 +10,14 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import norm_distance
+from cutting import Cut, cut, tensors
 
 from adapterxl import Bottleneck, DoRA, LoRA, Settings, TaskModule, fuse, load, mix, train
 from adapterxl.backbone import Backbone
@@ -26,48 +25,14 @@ from adapterxl.cli import main
 from adapterxl.errors import TrainingError
 from adapterxl.training import loop as loop_module
 from adapterxl.training import run_folder
-from adapterxl.training import together as together_module
 from adapterxl.training.checkpoint import read_checkpoints
 from adapterxl.training.log import Log
-from adapterxl.training.loop import Loop
 from adapterxl.training.randomness import RandomState
 from adapterxl.training.together import Together
 
 Fit = Callable[..., Any]
 Patch = pytest.MonkeyPatch
 SHORT = {"max_steps": 6, "checkpoint_every": 2}
-
-
-class Cut(BaseException):
-    """The end of a process, as far as one process can play it: nothing gets to write."""
-
-
-@contextmanager
-def cut(after: int, how: Callable[[], None] | None = None) -> Iterator[None]:
-    """End the run at the beginning of the step that follows so many; or do `how` there, and go on."""
-    step = Together._one_step
-
-    def one_step(self: Together) -> None:
-        if max(loop.step for loop in self.live) == after:
-            if how is None:
-                raise Cut
-            how()
-        step(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Together, "_one_step", one_step)
-        yield
-
-
-def tensors(module: TaskModule) -> dict[str, torch.Tensor]:
-    assert module.head is not None
-    found = {f"{i}.{name}": t for i, part in enumerate(module.parts) for name, t in part.tensors().items()}
-    return found | {f"head.{name}": t for name, t in module.head.tensors.items()}
-
-
-def distance(one: TaskModule, other: TaskModule) -> float:
-    expected = tensors(other)
-    return max(norm_distance(tensor, expected[name]) for name, tensor in tensors(one).items())
 
 
 # --- a killed run goes on bit-equal, whatever is trained
@@ -147,22 +112,6 @@ def flip(path: Path) -> None:
 def edit(path: Path, old: str, new: str) -> None:
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, on: Backbone, data: Path) -> tuple[Path, TaskModule, Callable]:
-    """The run folder of a training that was killed after five steps, the module of a whole one, and how to go on."""
-    folder = tmp_path_factory.mktemp("stopped")
-
-    def go(out: Path | None, **options: Any) -> Any:
-        settings = Settings(batch_size=8, lr=0.01, log_every=1, **SHORT)
-        given = {"on": on, "method": LoRA(rank=2, dropout=0.1), "data": data, "progress": False, "name": "one"}
-        return train("udpos", **given | options, settings=settings, out=out)
-
-    whole = go(None)
-    with cut(after=5), pytest.raises(Cut):
-        go(folder / "out")
-    return folder / "out.run", whole, go
 
 
 @pytest.fixture
@@ -374,111 +323,3 @@ def test_a_signal_in_an_evaluation_leaves_no_half_of_its_scores(
     words = f"evaluate none --task tatoeba --data {data} --base {on.folder} --device cpu --out {tmp_path}/scores.json"
     assert main(words.split()) == code
     assert not (tmp_path / "scores.json").exists()
-
-
-# --- numbers that are not finite
-
-
-@pytest.mark.parametrize("looks", ["every step", "late"])
-def test_a_gradient_that_is_not_finite_names_its_step_and_tensor(
-    looks: str, stopped: Any, tmp_path: Path, monkeypatch: Patch
-) -> None:
-    if looks == "late":  # as on a GPU
-        monkeypatch.setattr(Together, "_looks", lambda self: any(loop.must_look() for loop in self.live))
-        monkeypatch.setattr(Loop, "must_look", lambda self: self.step + 1 >= 5)
-    judge = Loop.judge
-
-    def broken(self: Loop) -> None:
-        if self.step == 2:
-            names = list(self.parameters)
-            for name in names[:2]:
-                gradient = self.parameters[name].grad
-                assert gradient is not None
-                gradient.view(-1)[0] = float("inf")
-            found.append(names[1])
-        judge(self)
-
-    found: list[str] = []
-    monkeypatch.setattr(Loop, "judge", broken)
-    with pytest.raises(TrainingError) as stopped_at:
-        stopped[2](tmp_path / "out")
-    said = str(stopped_at.value)
-    assert said.startswith(f"Step 3: the gradient of {found[0]} is inf (2 of "), said
-    assert "at a loss of" in said and "The state before it is kept" in said
-    assert "step-2" in [path.name for path in (tmp_path / "out.run/checkpoints").iterdir()]
-    assert not (tmp_path / "out").exists()
-
-
-# --- out of memory
-
-
-def short_memory(patch: Patch, most: int, error: Exception | None = None) -> list[int]:
-    """A device that holds so many rows at once; gives the rows of each try."""
-    forward, rows = together_module.hidden_together, list[int]()
-
-    def limited(engines: Any, batches: Any) -> Any:
-        rows.append(sum(len(batch.lengths) for batch in batches))
-        if rows[-1] > most:
-            raise error or torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(engines, batches)
-
-    patch.setattr(together_module, "hidden_together", limited)
-    return rows
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail] can't allocate memory: 9")]
-)
-def test_out_of_memory_is_told_with_the_flags_that_need_half(
-    error: Exception, stopped: Any, tmp_path: Path, monkeypatch: Patch
-) -> None:
-    with (
-        cut(after=3, how=lambda: short_memory(monkeypatch, 4, error) and None),
-        pytest.raises(
-            TrainingError,
-            match=r"Step 4: out of memory for 8 rows of up to [0-9]+ tokens; the peak was [0-9.]+ GB. Give --resume "
-            r"--halve-on-oom, .*, or --resume --override --batch-size 4 --accumulation 2\.",
-        ),
-    ):
-        stopped[2](tmp_path / "out")
-    monkeypatch.undo()
-    assert {path.name for path in (tmp_path / "out.run/checkpoints").iterdir()} == {"step-2", "step-3"}
-    assert stopped[2](tmp_path / "out", resume=True).digest() == stopped[1].digest()
-
-
-def test_batches_cut_for_memory_give_the_same_module_from_whichever_step(
-    fit: Fit, still: Path, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given: dict[str, Any] = {"on": Backbone(still, dtype="fp64", device="cpu"), "method": LoRA(rank=2)}
-    settings = SHORT | {"halve_on_oom": True, "accumulation": 2}
-    plain = fit(**given, settings=settings)
-    with monkeypatch.context() as patch:
-        rows = short_memory(patch, 3)
-        begun_so = fit(**given, settings=settings)
-    assert begun_so.training["pieces"] == {"1": 4} and max(rows[3:]) <= 3
-    with cut(after=3, how=lambda: short_memory(monkeypatch, 3) and None):
-        later = fit(**given, settings=settings, out=tmp_path / "out")
-    assert later.training["pieces"] == {"4": 4}
-    assert "Step 4: out of memory for 4 rows of up to" in capsys.readouterr().err
-    for module in (begun_so, later):
-        assert distance(module, plain) <= 1e-8
-        for key in ("steps", "tokens", "rows"):
-            assert module.training[key] == plain.training[key]
-    log = [json.loads(line) for line in (tmp_path / "out/training_log.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["pieces"]) for line in log if "pieces" in line] == [(4, 2), (4, 4)]
-
-
-def test_a_run_with_cut_batches_goes_on_bit_equal(fit: Fit, tmp_path: Path, monkeypatch: Patch) -> None:
-    short_memory(monkeypatch, 4)
-    settings = SHORT | {"halve_on_oom": True}
-    whole = fit(settings=settings)
-    with cut(after=5), pytest.raises(Cut):
-        fit(settings=settings, out=tmp_path / "out")
-    again = fit(settings=settings, out=tmp_path / "out", resume=True)
-    assert again.digest() == whole.digest() and again.training["pieces"] == {"1": 2}
-
-
-def test_a_single_row_that_is_too_much_says_so(fit: Fit, monkeypatch: Patch) -> None:
-    short_memory(monkeypatch, 0)
-    with pytest.raises(TrainingError, match="A single row was too much: give --checkpointing"):
-        fit(settings=SHORT | {"halve_on_oom": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,13 +87,39 @@ def test_two_processes_give_what_one_gives(given: tuple[str, str, str], tmp_path
                 assert other[key] == pytest.approx(line[key], rel=1e-6), key
 
 
+@pytest.fixture(scope="module")
+def whole(given: tuple[str, str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The modules of two processes that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert [one.returncode for one in two_processes(*given, str(folder))] == [0, 0]
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_that_were_stopped_go_on(given: tuple[str, str, str], tmp_path: Path) -> None:
-    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
-    assert [one.returncode for one in two_processes(*given, whole)] == [0, 0]
-    assert [one.returncode for one in two_processes(*given, cut, "stop")] == [3, 3]
+@pytest.mark.parametrize(("how", "code"), [("stop", 3), ("signal", -signal.SIGTERM)])
+def test_two_processes_that_were_stopped_go_on(
+    how: str, code: int, given: tuple[str, str, str], whole: Path, tmp_path: Path
+) -> None:
+    cut = str(tmp_path / "cut")
+    done = two_processes(*given, cut, how)
+    assert [one.returncode for one in done] == [code, code], done[0].stderr + done[1].stderr
+    if how == "signal":  # that only the second one got
+        assert "Stopped by SIGTERM after step 4 of 6" in done[0].stderr and "Stopped" not in done[1].stderr
     assert (tmp_path / "cut/udpos.run/checkpoints/step-4").is_dir() and not (tmp_path / "cut/udpos").exists()
     again = two_processes(*given, cut, "resume")
     assert [one.returncode for one in again] == [0, 0], again[0].stderr + again[1].stderr
     for name in ("udpos", "mixed", "fused"):
-        assert load(tmp_path / "cut" / name).digest() == load(tmp_path / "whole" / name).digest()
+        assert load(tmp_path / "cut" / name).digest() == load(whole / name).digest()
+
+
+@pytest.mark.slow
+def test_where_one_process_is_out_of_memory_all_cut_their_batches(
+    given: tuple[str, str, str], whole: Path, tmp_path: Path
+) -> None:
+    done = two_processes(*given, str(tmp_path / "short"), "short")
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert "Step 1: another process ran out of memory. From here on every batch is cut into 2" in done[0].stderr
+    for name in ("udpos", "mixed", "fused"):
+        module, expected = load(tmp_path / "short" / name), tensors(load(whole / name))
+        assert module.training["pieces"] == {"1": 2}
+        assert max(norm_distance(tensor, expected[key]) for key, tensor in tensors(module).items()) <= 1e-8

@@ -130,6 +130,11 @@ def test_a_run_of_other_settings_or_data_is_refused_with_the_fields_that_differ(
             fit(**given, out=cut, resume=True, override=True)
 
 
+def test_an_override_without_a_run_to_go_on_with_is_refused(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--override goes on with a run in another way, so it needs --resume"):
+        fit(out=tmp_path / "out", override=True)
+
+
 def test_an_overridden_run_goes_on_and_its_manifest_says_so(cut: Path, fit: Fit) -> None:
     other = {"settings": SETTINGS | {"lr": 0.02, "batch_size": 4, "accumulation": 2}, "out": cut, "resume": True}
     with interrupted(Together, "_one_step", 2):  # steps on from 5, keeps state 6
