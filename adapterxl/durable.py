@@ -153,7 +153,8 @@ def write_folder(
     """
     folder = folder.absolute()
     make_folders(folder.parent)
-    size, token = sum(map(len, files.values())), uuid.uuid4().hex
+    block, token = os.statvfs(folder.parent).f_frsize, uuid.uuid4().hex
+    size = sum(-(-len(data) // block) * block for data in files.values())
     staged = _hidden(folder, "tmp", token)
     with _figures(folder.parent, size), _held(folder, wait) as alone:
         if alone and _left(folder):

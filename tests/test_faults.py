@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +148,7 @@ def test_a_save_that_removes_the_old_first_is_found_out(ram: Path, monkeypatch: 
 def test_a_full_disk_is_told_in_figures_before_and_while_something_is_written(tmp_path: Path) -> None:
     save_old(tmp_path)
     with patch.object(os, "statvfs", lambda path: SimpleNamespace(f_blocks=9, f_bavail=2, f_frsize=10)):
-        with pytest.raises(ArtifactError, match=r"No space left on device: need 118 bytes, have 20 bytes\). Nothing"):
+        with pytest.raises(ArtifactError, match=r"No space left on device: need 140 bytes, have 20 bytes\). Nothing"):
             save(tmp_path)
         with counted([], 1, "ENOSPC"), pytest.raises(UsageError, match=r"No space left on device: have 20 bytes"):
             write_whole(tmp_path / "scores.json", ["new"])
@@ -165,3 +168,29 @@ def test_a_save_that_the_disk_does_not_confirm_says_so(tmp_path: Path, monkeypat
     with pytest.raises(ArtifactError, match="Input/output error.* It is in place, but the disk did not confirm it"):
         save(tmp_path)
     assert seen(tmp_path) == "new"
+
+
+FULL = """
+import sys
+from pathlib import Path
+from adapterxl.artifacts import store
+from adapterxl.errors import ArtifactError
+place = Path(sys.argv[1])
+store.publish(place / "module", {"a": b"old", store.MANIFEST: b"{}"})
+(place / "filler").write_bytes(bytes(140_000))
+try:  # more than there is room for, in blocks, though not in bytes
+    store.publish(place / "module", {str(i): b"x" * 4097 for i in range(14)} | {store.MANIFEST: b"{1}"}, overwrite=True)
+except ArtifactError as error:
+    print(error, sorted(path.name for path in place.iterdir()), (place / "module/a").read_bytes())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="no mounts")
+def test_a_disk_that_is_full_in_truth_leaves_the_old(tmp_path: Path) -> None:
+    script = 'mount -t tmpfs -o size=256k none "$1" && "$2" -c "$3" "$1"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", tmp_path, sys.executable, FULL]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    figures = re.search("No space left on device: need ([0-9,]+) bytes, have ([0-9,]+) bytes", said)
+    assert figures and int(figures[1].replace(",", "")) > int(figures[2].replace(",", "")) > 14 * 4097, said
+    assert "Nothing was changed. ['filler', 'module'] b'old'" in said

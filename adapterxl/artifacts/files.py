@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..durable import open_folder
 from ..errors import ArtifactError
 from .strict_json import short
 
@@ -32,7 +33,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._descriptor = open_folder(path)
         except (OSError, ValueError) as error:
             if isinstance(error, PermissionError):
                 raise ArtifactError(f"{path}: cannot be opened ({error.strerror}).") from error

@@ -29,7 +29,11 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """
     if folder.is_symlink():
         raise ArtifactError(f"{folder}: is a link. Give the folder itself as --out.")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    try:
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror}). Nothing was changed.") from error
+    if not free:
         if not (folder / MANIFEST).is_file():
             raise ArtifactError(
                 f"{folder}: exists and is not a module folder; it is left as it is. Give another --out."
