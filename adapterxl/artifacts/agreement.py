@@ -14,7 +14,8 @@ from ..errors import ArtifactError
 from . import strict_json
 from .check import Checked
 from .encoding import json_bytes
-from .module import TaskModule, plan
+from .module import TaskModule
+from .plan import plan
 from .store import MANIFEST
 from .strict_json import canonical, short
 

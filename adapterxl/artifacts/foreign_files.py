@@ -16,7 +16,7 @@ from . import store, strict_json
 from .check import MOST_BYTES
 from .files import Folder
 from .header import check_finite, read_header
-from .strict_json import short
+from .strict_json import quoted as short
 
 _MOST_JSON = 1 << 18
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ArtifactError
 from . import strict_json
 from .store import sha256
-from .strict_json import short
+from .strict_json import quoted, short
 
 MOST_HEADER, MOST_TENSORS = 1 << 20, 20_000
 _MOST_DIMENSIONS, _MOST_SIZE = 8, 1 << 40
@@ -45,10 +45,11 @@ def read_header(data: bytes, where: object) -> dict[str, TensorInfo]:
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, MOST_HEADER):
-        kind = " It looks like a pickle, which is never read." if data.startswith(_PICKLES) else ""
+        if data.startswith(_PICKLES):
+            raise ArtifactError(f"{where}: not safetensors. It looks like a pickle, which is never read.")
         raise ArtifactError(
-            f"{where}: not safetensors, or its header is too large: found {len(data):,} bytes, of which {size:,} would "
-            f"be the header (at most {MOST_HEADER:,}).{kind}"
+            f"{where}: not safetensors, or its header is too large: found {len(data):,} bytes, of which the header "
+            f"would be {size:.3g}."
         )
     values = strict_json.parse(data[8 : 8 + size], f"{where}: header", MOST_HEADER)
     if not isinstance(values, dict):
@@ -76,14 +77,14 @@ def _tensor(name: str, entry: Any, where: object) -> TensorInfo:
     if not _NAME.fullmatch(name):
         raise ArtifactError(f"{said}: expected a name of 1 to 512 printable characters.")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ArtifactError(f"{said}: found {short(entry, 60)}, expected dtype, shape and data_offsets.")
+        raise ArtifactError(f"{said}: found {short(entry, 24)}, expected dtype, shape, data_offsets.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ArtifactError(f"{said}: dtype: found {short(dtype, 40)}, expected one of {', '.join(_DTYPES)}.")
+        raise ArtifactError(f"{said}: dtype: found {quoted(dtype, 40)}, expected one of {', '.join(_DTYPES)}.")
     if not _whole(shape, least=1) or len(shape) > _MOST_DIMENSIONS:
-        raise ArtifactError(f"{said}: shape: found {short(shape, 60)}, expected whole numbers from 1.")
+        raise ArtifactError(f"{said}: shape: found {short(shape, 24)}, expected whole numbers from 1.")
     if not _whole(offsets, least=0) or len(offsets) != 2:
-        raise ArtifactError(f"{said}: data_offsets: found {short(offsets, 60)}, expected two whole numbers.")
+        raise ArtifactError(f"{said}: data_offsets: found {short(offsets, 24)}, expected two whole numbers.")
     begin, end = offsets
     if end - begin != prod(shape) * _DTYPES[dtype][0]:
         raise ArtifactError(

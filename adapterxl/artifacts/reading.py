@@ -74,6 +74,7 @@ def module_of(checked: Checked, folder: Path) -> TaskModule:
         training=manifest.training,
         notes=manifest.notes,
         heads=heads,
+        lineage=None if manifest.lineage is None else manifest.lineage.model_dump(mode="json", exclude_defaults=True),
         path=folder,
     )
     try:

@@ -51,6 +51,11 @@ def short(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def quoted(value: object, most: int = 80) -> str:
+    """As `short`, with texts in quotation marks."""
+    return short(json.dumps(value, ensure_ascii=False, default=str), most)
+
+
 def check_text(value: Any, where: object, field: str = "") -> None:
     """Refuse texts, keys included, with characters that do something to a terminal.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -103,6 +104,11 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
         base=base,
         operator=member.operator,
         composition=member.text(one.text for one in members),
+        lineage={
+            "operator": member.operator,
+            "options": json.loads(json.dumps(dict(member.options))),
+            "parents": [one.as_parent() for one in members],
+        },
         training={} if bits is None else {"bits": bits},
         notes=(*made.order, *made.notes, *bits_note(bits)),
         backbone=next((one.backbone for one in members if one.backbone is not None), None),

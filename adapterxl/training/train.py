@@ -308,6 +308,7 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         base=job.on.describe(),
         operator="train",
         composition=start.text if start else None,
+        lineage={"operator": "train", "parents": [start.as_parent()]} if start else None,
         training=json.loads(json.dumps(training)),
         notes=tuple(dict.fromkeys((*(start.notes if start else ()), *bits_note(job.on.bits)))),
         heads={} if job.mix is None else dict(sorted(heads.items())),

@@ -319,12 +319,12 @@ def test_weights_that_are_no_safetensors_are_refused_before_anything_is_built(
     ).encode()
     cases = {
         b"": "header is too large",
-        good[: len(good) // 2]: "not safetensors",
+        good[: len(good) // 2]: "bytes of tensors, expected",
         b"\xff" * 8 + good[8:]: "header is too large",
         b"PK\x03\x04" + b"x" * 99: "It looks like a pickle",
-        len(header).to_bytes(8, "little") + header: "header is too large|more than 20,000 tensors",
-        (2).to_bytes(8, "little") + b"[]": "not safetensors",
-        (37).to_bytes(8, "little") + b'{"a":{"dtype":"F8_E4M3"},"a":{},"b":1}': "not safetensors",
+        len(header).to_bytes(8, "little") + header: "header is too large|expected 20,000 at most",
+        (2).to_bytes(8, "little") + b"[]": "expected an object",
+        (37).to_bytes(8, "little") + b'{"a":{"dtype":"F8_E4M3"},"a":{},"b":1}': "the key 'a' is there twice",
     }
     for content, said in cases.items():
         (folder / WEIGHTS).write_bytes(content)
