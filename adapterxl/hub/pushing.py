@@ -19,7 +19,7 @@ from ..errors import ArtifactError, HubError, UsageError
 from .cards import complete_card
 from .folders import FolderHub
 from .markdown import CARD
-from .remote import BRANCH, Listed, hub_repo
+from .remote import BRANCH, Listed, address, hub_repo
 from .transport import RETRIED, Again, Patience, Refused, Wire, git_blob, reason, refusal
 from .verified import may_lie_beside, read_files
 
@@ -136,7 +136,7 @@ class _Push:
                 f"holds other files ({', '.join(sorted(removed)[:3])}) and no {store.MANIFEST}; "
                 "it is left as it is. Give another name."
             )
-        url = f"{constants.ENDPOINT}/{self.repo}"
+        url = f"{address()}/{self.repo}"
         if not changed and not removed and head is not None:
             return Pushed(self.repo, f"{url}/commit/{head}", head, (), (), not self.dry_run)
         if self.dry_run:
@@ -151,7 +151,7 @@ class _Push:
             revision=self.branch,
             parent_commit=head,
         )
-        return Pushed(self.repo, made.commit_url, made.oid, tuple(sorted(changed)), tuple(sorted(removed)))
+        return Pushed(self.repo, f"{url}/commit/{made.oid}", made.oid, tuple(sorted(changed)), tuple(sorted(removed)))
 
     def _there(self, api: HfApi) -> tuple[str | None, dict[str, Listed]]:
         """The commit of the branch and its files; None where repository or branch are not there."""

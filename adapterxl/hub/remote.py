@@ -134,6 +134,11 @@ def _json(data: bytes, what: str) -> Any:
         raise HubError(f"{what}: the hub's answer is not JSON. Is {_host()} a hub?") from error
 
 
+def address() -> str:
+    """The hub's address without a name and password that may stand in it."""
+    return f"{constants.ENDPOINT.partition('://')[0]}://{_host()}"
+
+
 def _host() -> str:
     return constants.ENDPOINT.partition("://")[2].rpartition("@")[2]
 

@@ -85,7 +85,7 @@ def search(
         raise HubError("search: HF_HUB_OFFLINE is set. Unset it, or give a folder of modules.")
     wire = Wire(patience or Patience())
     tags = [_TAG, *([task] if task else []), *([_BASE + base] if base else []), *([language] if language else [])]
-    return wire.within("search", lambda: _on_hub(Remote(wire), tags, limit))
+    return wire.within("search", lambda: _on_hub(Remote(wire), tags, task, limit))
 
 
 def unknown_task(task: str | None) -> str:
@@ -93,7 +93,7 @@ def unknown_task(task: str | None) -> str:
     return "" if task is None or task in all_tasks() else did_you_mean(task, all_tasks())
 
 
-def _on_hub(remote: Remote, tags: Sequence[str], limit: int) -> list[Found]:
+def _on_hub(remote: Remote, tags: Sequence[str], asked: str | None, limit: int) -> list[Found]:
     found = []
     for one in remote.search(tags, limit)[:limit]:
         repo, known = str(one.get("id")), [plain(tag) for tag in one["tags"]]
@@ -101,7 +101,7 @@ def _on_hub(remote: Remote, tags: Sequence[str], limit: int) -> list[Found]:
         card: Mapping[str, Any] = data if isinstance(data, dict) else {}
         base = next((tag.removeprefix(_BASE) for tag in known if tag.startswith(_BASE)), None)
         kinds = [tag for tag in known if tag in _KINDS]
-        task = next((tag for tag in known if tag in all_tasks()), "")
+        task = asked or next((tag for tag in known if tag in all_tasks()), "")
         try:
             listing: Listing | None = remote.listing(repo, str(one.get("sha") or "main"))
         except HubError as error:

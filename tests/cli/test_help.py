@@ -70,6 +70,20 @@ def test_the_defaults_that_help_shows_are_those_of_the_methods():
     assert (VARIANTS["seq_bn"].reduction, VARIANTS["par_bn"].reduction) == (16, 2)
 
 
+def test_the_defaults_that_help_shows_are_those_of_the_hub():
+    from adapterxl.hub import Patience
+    from adapterxl.hub.pulling import LARGEST
+    from adapterxl.hub.searching import LIMIT
+
+    known = Patience()
+    for verb in ("push", "pull", "search"):
+        shown = options(verb)
+        found = [shown[name].default for name in ("deadline", "timeout", "tries")]  # type: ignore[attr-defined]
+        assert found == [known.deadline, known.timeout, known.attempts], verb
+    assert options("pull")["max_bytes"].default == LARGEST  # type: ignore[attr-defined]
+    assert options("search")["limit"].default == LIMIT  # type: ignore[attr-defined]
+
+
 def test_every_option_of_a_method_can_be_given():
     from adapterxl.modules import METHODS
     from adapterxl.recipes.method import METHOD_OPTIONS
