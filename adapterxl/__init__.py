@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from adapterxl.errors import AdapterXLError as AdapterXLError
     from adapterxl.evaluation import evaluate as evaluate
     from adapterxl.evaluation.scores import Scores as Scores
+    from adapterxl.hub import pull as pull
+    from adapterxl.hub import push as push
+    from adapterxl.hub import search as search
     from adapterxl.modules import Bottleneck as Bottleneck
     from adapterxl.modules import LoRA as LoRA
     from adapterxl.operators.compose import compose as compose
@@ -54,7 +57,10 @@ _HOMES = {
     "mix": "adapterxl.training.sampling",
     "parse": "adapterxl.operators",
     "prune": "adapterxl.operators",
+    "pull": "adapterxl.hub",
+    "push": "adapterxl.hub",
     "report": "adapterxl.report",
+    "search": "adapterxl.hub",
     "stack": "adapterxl.operators",
     "svd": "adapterxl.operators",
     "ties": "adapterxl.operators",
@@ -86,7 +92,10 @@ __all__ = [  # noqa: F822 - most are made by __getattr__
     "mix",
     "parse",
     "prune",
+    "pull",
+    "push",
     "report",
+    "search",
     "stack",
     "svd",
     "ties",

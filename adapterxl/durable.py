@@ -19,9 +19,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
-T = TypeVar("T")
 LOCK_WAIT = 10.0  # seconds; a folder of modules is written in a fraction of one
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp-[0-9a-f]{32}|old-[0-9a-f]{32}|writing)")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -103,9 +102,15 @@ def _open_held(path: Path) -> tuple[Path, _Raw]:
     while True:
         temporary = _hidden(path, "tmp")
         raw = _Raw(os.open(temporary, _NEW, 0o666))
-        if not _lock(raw.fileno()) or os.fstat(raw.fileno()).st_nlink:
-            return temporary, raw
-        raw.close()  # another process found it before it was locked, and took it for a dead one's
+        try:
+            with suppress(BlockingIOError):
+                if not _lock(raw.fileno()) or os.fstat(raw.fileno()).st_nlink:
+                    return temporary, raw
+        except BaseException:
+            raw.close()
+            os.unlink(temporary)
+            raise
+        raw.close()  # another process found it before it was locked, took it for a dead one's and removes it
 
 
 def _sweep_files(path: Path) -> None:
@@ -135,7 +140,7 @@ def write_folder(
 
     `last` is written last, so a folder without it was never whole. On a filesystem that can exchange two names, as
     those of Linux do, there is no moment without a whole folder under the name. On others there is one between two
-    renames; a kill just then leaves the old under a hidden name, where `read_steady` finds it, and the next writer
+    renames; a kill just then leaves the old under a hidden name, where `open_folder` finds it, and the next writer
     puts it back.
 
     Args:
@@ -242,72 +247,24 @@ def _tidy(folder: Path, token: str = "") -> None:
                 shutil.rmtree(left)
 
 
-# --- reading while others write
+def open_folder(folder: Path) -> int:
+    """A descriptor of a folder that others may be replacing.
 
-
-def read_steady(folder: Path, read: Callable[[int], T]) -> T:
-    """Call `read` with a descriptor of the folder; again if it fails because another folder took the name meanwhile.
-
-    Files opened relative to the descriptor (`read_at`) are all of one folder, whatever happens to its name. That
-    folder may be removed while it is read: then `read` fails, and is called again with the new one.
+    What is opened relative to it is all of one folder, whatever happens to the name. That folder may be removed while
+    it is read: when something is missing there and the name has another folder by now, open again.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If there is no such folder, nor an old one whose writer was killed before it put the new
+            one in its place (see `write_folder`).
         NotADirectoryError: If it is a file.
     """
-    while True:
-        descriptor = _open_folder(folder)
-        try:
-            return read(descriptor)
-        except Exception:
-            if not _replaced(descriptor, folder):
-                raise
-        finally:
-            os.close(descriptor)
-
-
-def _replaced(descriptor: int, folder: Path) -> bool:
-    try:
-        now = _open_folder(folder)
-    except FileNotFoundError:
-        return False
-    try:
-        return not os.path.samestat(os.fstat(descriptor), os.fstat(now))
-    finally:
-        os.close(now)
-
-
-def _open_folder(folder: Path) -> int:
-    for place in (folder, None, folder):  # its name, that of an old one whose writer was killed, the name of the new
-        with suppress(FileNotFoundError, PermissionError if place is None else FileNotFoundError):
-            for each in [place] if place else _left(folder.absolute(), "old-"):
-                return os.open(each, _FOLDER)
+    for _ in range(2):  # the old one may go while it is looked for: then the new one is there
+        with suppress(FileNotFoundError):
+            return os.open(folder, _FOLDER)
+        with suppress(FileNotFoundError, PermissionError):
+            for old in _left(folder.absolute(), "old-"):
+                return os.open(old, _FOLDER)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
-
-
-def read_at(descriptor: int, name: str, limit: int | None = None) -> bytes:
-    """Content of a regular file below an open folder; links are not followed, nor pipes waited for.
-
-    Raises:
-        OSError: If it is not there, is no regular file (ELOOP, ENOTDIR, EINVAL) or holds over `limit` bytes (EFBIG).
-    """
-    *above, last = name.split("/")
-    opened: list[int] = []
-    try:
-        for part in above:
-            opened.append(os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=opened[-1] if opened else descriptor))
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        opened.append(os.open(last, flags, dir_fd=opened[-1] if opened else descriptor))
-        status = os.fstat(opened[-1])
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
-        if limit is not None and status.st_size > limit:
-            raise OSError(errno.EFBIG, f"found {status.st_size:,} bytes, expected at most {limit:,}", name)
-        with open(opened[-1], "rb", closefd=False) as stream:
-            return stream.read(status.st_size + 1)
-    finally:
-        for each in opened:
-            os.close(each)
 
 
 # --- what both need

@@ -41,6 +41,10 @@ class ArtifactError(AdapterXLError):
     """A module folder that is missing, damaged or in the way."""
 
 
+class HubError(AdapterXLError):
+    """A hub that cannot be reached, refuses, or gives something else than it should."""
+
+
 class TrainingError(AdapterXLError):
     """A run that had to stop, such as on a non-finite loss; the last good state is kept."""
 

@@ -13,7 +13,7 @@ import adapterxl
 PUBLIC = {
     "AdapterXLError", "Backbone", "Bottleneck", "DoRA", "LoRA", "RsLoRA", "Scores", "Settings", "TaskModule",
     "__version__", "add", "average", "compose", "dare", "evaluate", "fuse", "import_folder", "load", "merge", "mix",
-    "parse", "prune", "report", "stack", "svd", "ties", "to_adapters", "to_peft", "train",
+    "parse", "prune", "pull", "push", "report", "search", "stack", "svd", "ties", "to_adapters", "to_peft", "train",
 }  # fmt: skip
 
 

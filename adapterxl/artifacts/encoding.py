@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,19 @@ from torch import Tensor
 
 from ..errors import ArtifactError
 from ..modules import Part
-from .manifest import PartEntry
+from .header import read_header, tensor_digests
+from .manifest import PartEntry, TensorEntry
+
+Planned = Mapping[str, Any] | Callable[[], Mapping[str, Tensor]]
+"""A file before it is encoded: the fields of a JSON file, or named tensors, or what makes those."""
+
+
+def encoded(planned: Planned) -> bytes:
+    """The bytes of a planned file."""
+    content = planned() if callable(planned) else planned
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return tensor_bytes(content)
+    return json_bytes(content)
 
 
 def part_entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
@@ -25,6 +37,8 @@ def part_entry(part: Part, name: str, where: str, **place: Any) -> PartEntry:
         trained_on=part.trained_on,
         made_of=None if part.made_of is None else dict(part.made_of),
         settings=part.settings(),
+        sites=tuple(dict.fromkeys(site for _, site in part.keys)),
+        layers=part.layers,
         where=where,
         **place,
     )
@@ -37,6 +51,14 @@ def tensor_bytes(named: Mapping[str, Tensor]) -> bytes:
         bad = next(name for name, tensor in ready.items() if not torch.isfinite(tensor).all())
         raise ArtifactError(f"{bad}: has values that are not finite; such weights are never written.")
     return save_tensors(ready, metadata={"format": "pt"})
+
+
+def tensor_entries(data: bytes, name: str) -> dict[str, TensorEntry]:
+    """What the manifest says of each tensor of a safetensors file."""
+    header = read_header(data, name)
+    digests = tensor_digests(data, header)
+    return {key: TensorEntry(dtype=one.dtype, shape=one.shape, sha256=digests[key])  # type: ignore[arg-type]
+            for key, one in header.items()}  # fmt: skip
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -12,11 +12,12 @@ from ..errors import ArtifactError, BackboneError
 from ..modules import FusionPart, Part
 from ..tasks import get_task
 from . import adapterhub_layout, peft_layout, store
+from .encoding import unique_names
 from .foreign_adapterhub import read_adapterhub
 from .foreign_files import ForeignFolder
 from .foreign_heads import for_task
 from .foreign_peft import read_peft
-from .module import HeadState, TaskModule, check_name, unique_names
+from .module import HeadState, TaskModule, check_name
 
 
 def import_folder(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from ..errors import ArtifactError
-from . import store
-from .reading import as_tensors
+from . import store, strict_json
+from .check import MOST_BYTES
+from .files import Folder
+from .header import check_finite, read_header
+from .strict_json import short
 
-_MOST_JSON, _MOST_HEADER, _MOST_TENSORS = 1 << 18, 1 << 20, 20_000
-_DTYPES = ("F16", "BF16", "F32", "F64")
+_MOST_JSON = 1 << 18
 
 
 class Fields:
@@ -65,11 +67,8 @@ class ForeignFolder:
 
     def fields(self, name: str) -> Fields:
         """A JSON object."""
-        path, data = self.path / name, self._content(name, _MOST_JSON)
-        try:
-            found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: not readable as JSON ({type(error).__name__}: {error}).") from error
+        path = self.path / name
+        found = strict_json.parse(self._content(name, _MOST_JSON), path, _MOST_JSON)
         if not isinstance(found, dict):
             raise ArtifactError(f"{path}: found {short(found)}, expected a JSON object.")
         return Fields(found, str(path))
@@ -86,9 +85,9 @@ class ForeignFolder:
                 f"{self.path / pickled}: pickle weights are never read. Convert them first: "
                 f"adapterxl convert {self.path} --out NEW, then import NEW."
             )
-        data = self._content(name, None)
-        check_header(data, path)
-        found = as_tensors(data, path)
+        data = self._content(name, MOST_BYTES)
+        check_finite(data, read_header(data, path), path)
+        found = load_tensors(data)
         # Sorted: safetensors gives them in any order, and a refusal should name the same tensor every time.
         return {key: tensor.clone() if tensor.dtype == torch.float64 else tensor.float().clone()
                 for key, tensor in sorted(found.items())}  # fmt: skip
@@ -103,11 +102,9 @@ class ForeignFolder:
                         f"{path}: belongs to nothing that this folder says. Move it out, and import again."
                     )
 
-    def _content(self, name: str, most: int | None) -> bytes:
-        path = self.path / name
-        if most is not None and path.is_file() and path.stat().st_size > most:
-            raise ArtifactError(f"{path}: found {path.stat().st_size:,} bytes, expected {most:,} at most.")
-        data = store.read(self.path, name)
+    def _content(self, name: str, most: int) -> bytes:
+        with Folder(self.path) as opened:
+            data = opened.read(name, most)
         self.read[name] = store.sha256(data)
         return data
 
@@ -130,24 +127,6 @@ def check_shape(where: str, key: str, tensor: Tensor, expected: Sequence[int]) -
     return tensor
 
 
-def check_header(data: bytes, path: Path) -> None:
-    """Refuse a safetensors header that is too large, or names a tensor twice, before anything is built from it."""
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > min(len(data) - 8, _MOST_HEADER):
-        kind = " It looks like a pickle." if data[:2] in (b"PK", b"\x80\x02") else ""
-        raise ArtifactError(f"{path}: not safetensors, or its header is too large.{kind}")
-    try:
-        header = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not safetensors ({type(error).__name__}: {error}).") from error
-    if not isinstance(header, dict) or len(header) > _MOST_TENSORS:
-        raise ArtifactError(f"{path}: not safetensors, or more than {_MOST_TENSORS:,} tensors.")
-    for key, entry in header.items():
-        dtype = entry.get("dtype") if isinstance(entry, dict) else entry
-        if key != "__metadata__" and dtype not in _DTYPES:
-            raise ArtifactError(f"{path}: tensor {key}: found {short(dtype)}, expected one of {', '.join(_DTYPES)}.")
-
-
 def is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -165,12 +144,6 @@ def is_alpha(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 < value <= 1e4
 
 
-def short(value: object) -> str:
-    """A value in an error message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _says_nothing(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_says_nothing, value.values()))
@@ -181,16 +154,3 @@ def _is_base(key: str) -> bool:
     inner = key.removeprefix("base_model.model.").removeprefix("roberta.").removeprefix("bert.")
     own = (".lora", ".ia3", ".adapters.")
     return inner.startswith(("embeddings.", "encoder.", "pooler.")) and not any(mark in inner for mark in own)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} is there twice")
-        found[key] = value
-    return found
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")

@@ -17,7 +17,7 @@ from ..errors import ArtifactError
 from ..modules import FUSIONS, FusionPart, Part
 from ..modules.lora import Key
 from . import adapterhub_layout
-from .encoding import json_bytes, part_entry, tensor_bytes, unique_names
+from .encoding import Planned, part_entry, unique_names
 from .manifest import MemberEntry, PartEntry
 
 CONFIG, WEIGHTS = "adapter_fusion_config.json", "model_adapter_fusion.safetensors"
@@ -105,20 +105,20 @@ Alone = Callable[[Part, str], PartEntry]
 
 
 def write_hub(
-    part: FusionPart, names: list[str], base: Mapping[str, Any], files: dict[str, bytes], alone: Alone
+    part: FusionPart, names: list[str], base: Mapping[str, Any], files: dict[str, Planned], alone: Alone
 ) -> PartEntry:
     """A fusion that is alone in its module, as the adapters library has it; `names` begins with its own."""
     name = names[0]
     members = _members(part, {}, names, alone)
     adapters = [one.parts[0].name for one in members]
     where = hub_name(adapters)
-    files[f"{where}/{CONFIG}"] = json_bytes(hub_config(adapters, base))
-    files[f"{where}/{WEIGHTS}"] = tensor_bytes(hub_tensors(part, adapters, base["model_type"]))
+    files[f"{where}/{CONFIG}"] = hub_config(adapters, base)
+    files[f"{where}/{WEIGHTS}"] = hub_tensors(part, adapters, base["model_type"])
     return part_entry(part, name, where, adapter=where, members=members)
 
 
 def write_own(
-    part: FusionPart, name: str, names: list[str], taken: dict[str, PartEntry], files: dict[str, bytes], alone: Alone
+    part: FusionPart, name: str, names: list[str], taken: dict[str, PartEntry], files: dict[str, Planned], alone: Alone
 ) -> PartEntry:
     """A fusion beside other parts, or of a kind that no library has.
 
@@ -127,7 +127,7 @@ def write_own(
         taken: Entries of members' parts written before, by digest; it grows, so that each is written once.
     """
     members = _members(part, taken, names, alone)
-    files[f"parts/{name}/{OWN}"] = tensor_bytes(part.tensors())
+    files[f"parts/{name}/{OWN}"] = part.tensors()
     return part_entry(part, name, f"parts/{name}", members=members)
 
 

@@ -6,35 +6,43 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from ..errors import ArtifactError, CompositionError, TaskError
+from ..errors import ArtifactError, CompositionError, TaskError, UsageError
 from ..modules import VARIANTS, LoRAPart, Part, make_head
 from ..modules.lora import cut
 from . import adapterhub_layout, fusion_layout, peft_layout, store
-from .manifest import HeadEntry, Manifest, PartEntry, read_manifest
+from .agreement import check_plan
+from .check import Checked, read_checked
+from .manifest import HeadEntry, Manifest, PartEntry
 from .module import HeadState, TaskModule
+from .shapes import check_shapes
 
 
 def load(folder: str | Path) -> TaskModule:
-    """Read a module folder; every file is compared with its digest in the manifest.
+    """Read a module folder; every file is compared with its digest in the manifest, see `check_folder`.
 
     Raises:
-        ArtifactError: If the folder is not a module folder, or something in it is missing or different.
+        ArtifactError: If the folder is not a module folder, or something in it is missing, different or in excess.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    contents = {name: store.read(folder, name, entry.model_dump()) for name, entry in manifest.files.items()}
+    return module_of(read_checked(folder), Path(folder))
+
+
+def module_of(checked: Checked, folder: Path) -> TaskModule:
+    """The module of a folder that was read; `folder` is its path and its name in messages.
+
+    Raises:
+        ArtifactError: If its tensors and what the manifest says of them make no module.
+    """
+    manifest, contents = checked.manifest, checked.files
     left: dict[str, dict[str, Tensor]] = {}  # tensors that nothing has claimed yet, by file
 
     def tensors(name: str) -> dict[str, Tensor]:
         if name not in left:
             if name not in contents:
                 raise ArtifactError(f"{folder / store.MANIFEST}: files: {name} is used but not listed.")
-            left[name] = as_tensors(contents[name], folder / name)
+            left[name] = load_tensors(contents[name])
         return left[name]
 
     try:
@@ -52,7 +60,9 @@ def load(folder: str | Path) -> TaskModule:
     for file, unclaimed in left.items():
         if unclaimed:
             raise ArtifactError(f"{folder / file}: tensor {min(unclaimed)} has no place in this module.")
-    return TaskModule(
+    base = manifest.base
+    check_shapes(parts, SimpleNamespace(hidden=base.hidden_size, intermediate=None, layers=base.layers), folder)
+    module = TaskModule(
         name=manifest.name,
         task=manifest.task,
         kind=manifest.kind,
@@ -64,8 +74,14 @@ def load(folder: str | Path) -> TaskModule:
         training=manifest.training,
         notes=manifest.notes,
         heads=heads,
+        lineage=None if manifest.lineage is None else manifest.lineage.model_dump(mode="json", exclude_defaults=True),
         path=folder,
     )
+    try:
+        check_plan(module, checked, folder)
+    except (CompositionError, UsageError) as error:
+        raise ArtifactError(f"{folder / store.MANIFEST}: parts: {error}") from error
+    return module
 
 
 Tensors = Callable[[str], dict[str, Tensor]]
@@ -176,15 +192,3 @@ def _made_exact(part: LoRAPart, name: str, found: dict[str, Tensor], path: Path)
         if scale is not None:
             rows[layer, site] = scale
     return LoRAPart(name, factors, rows=rows)
-
-
-def as_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file's content; all of them finite numbers."""
-    try:
-        found = load_tensors(data)
-    except SafetensorError as error:
-        raise ArtifactError(f"{path}: not safetensors ({error}).") from error
-    for name, tensor in found.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{path}: tensor {name} has values that are not finite numbers.")
-    return found

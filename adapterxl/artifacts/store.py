@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from .. import durable
@@ -29,7 +29,11 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """
     if folder.is_symlink():
         raise ArtifactError(f"{folder}: is a link. Give the folder itself as --out.")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    try:
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror}). Nothing was changed.") from error
+    if not free:
         if not (folder / MANIFEST).is_file():
             raise ArtifactError(
                 f"{folder}: exists and is not a module folder; it is left as it is. Give another --out."
@@ -65,27 +69,6 @@ def publish(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -
         new = _content(folder / MANIFEST) == files.get(MANIFEST)
         state = "It is in place, but the disk did not confirm it." if new else "Nothing was changed."
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error}). {state}") from error
-
-
-def read_folder(folder: Path, names: Callable[[bytes], Iterable[str]]) -> dict[str, bytes]:
-    """The manifest and the files that `names` finds in it, all of one state of the folder, whoever replaces it.
-
-    Links are not followed, and only regular files are read.
-
-    Raises:
-        ArtifactError: If one of them is not there, or is no regular file.
-    """
-
-    def each(descriptor: int) -> dict[str, bytes]:
-        found = {MANIFEST: durable.read_at(descriptor, MANIFEST)}
-        return found | {name: durable.read_at(descriptor, name) for name in names(found[MANIFEST])}
-
-    try:
-        return durable.read_steady(folder, each)
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder}: {error.filename}: not found (or not a regular file); the module folder is not whole."
-        ) from error
 
 
 def read(folder: Path, name: str, expected: Mapping[str, object] | None = None) -> bytes:

@@ -22,7 +22,9 @@ def evaluate(
     data: opt.Data = None,
     lock: opt.Lock = None,
     accept_data: opt.AcceptData = False,
-    languages: Annotated[str, typer.Option(metavar="all|en,de,..", help="Languages to score.")] = "all",
+    languages: Annotated[
+        str, typer.Option(metavar="all|xtreme|xtreme-r|en,de,..", help="Languages to score, or a benchmark's.")
+    ] = "all",
     split: Annotated[
         str | None, typer.Option(metavar="dev|test", show_default="by task", help="Rows to score.")
     ] = None,
@@ -40,9 +42,28 @@ def evaluate(
             min=0, show_default="7/12 of the layers", help="retrieval: hidden state that is pooled; 0: embeddings."
         ),
     ] = None,
+    sweep_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="de,fr,..",
+            show_default="none",
+            help="retrieval: choose the layer on these languages; on rows that are not reported.",
+        ),
+    ] = None,
+    pooling: Annotated[
+        str, typer.Option(metavar="mean|cls", help="retrieval: the mean of a text's states, or its first token's.")
+    ] = "mean",
     center: Annotated[
         bool, typer.Option("--center", help="retrieval: subtract each language's mean vector first.")
     ] = False,
+    perturb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="characters[=0.1]|casing[=upper]",
+            show_default="none",
+            help="Score a perturbed copy of the input too, into FILE.perturbed.json.",
+        ),
+    ] = None,
     tokens_per_batch: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 8192,
     merged: Annotated[
         bool,
@@ -69,6 +90,12 @@ def evaluate(
 ) -> None:
     """Evaluate on every language of a task, without any training in them (zero-shot)."""
     opt.one_of("--engine", engine, opt.ENGINES)
+    opt.one_of("--pooling", pooling, ("mean", "cls"))
+    if perturb is not None:
+        from adapterxl.data.perturb import Perturbation
+
+        Perturbation.parse(perturb)
+    dev = opt.names("--sweep-layers", sweep_layers)
     wanted = opt.languages_of(languages)
     tasks = list(opt.names("--task", task) or ())
     out = out or Path("scores.json" if len(tasks) == 1 else "scores")
@@ -76,13 +103,19 @@ def evaluate(
     backbone = opt.backbone(base, dtype, device, bits=bits, embeddings=embeddings)
 
     from adapterxl.evaluation import evaluate as evaluated
+    from adapterxl.evaluation.scores import Scores
     from adapterxl.report import to_table
 
-    found = evaluated(
-        None if module == "none" else module,
-        on=backbone, task=tasks if len(tasks) > 1 else task, languages=wanted, split=split, data=source, engine=engine,
-        limit=limit, layer=layer, center=center, train_from=train_from, head=head, tokens_per_batch=tokens_per_batch,
-        merged=merged, out=out, overwrite=overwrite, on_bad_row=on_bad_row,
-    )  # fmt: skip
-    typer.echo(to_table([*found.values()] if isinstance(found, dict) else [found]))
-    typer.echo(f"saved: {out}")
+    results: list[Scores] = []
+    beside = out if len(tasks) > 1 else out.with_name(f"{out.stem}.perturbed{out.suffix}")
+    for changed, place in ((None, out), (perturb, beside))[: 1 if perturb is None else 2]:
+        found = evaluated(
+            None if module == "none" else module,
+            on=backbone, task=tasks if len(tasks) > 1 else task, languages=wanted, split=split, data=source,
+            engine=engine, limit=limit, layer=layer, sweep_layers=dev, pooling=pooling, center=center, perturb=changed,
+            train_from=train_from, head=head, tokens_per_batch=tokens_per_batch, merged=merged, out=place,
+            overwrite=overwrite, on_bad_row=on_bad_row,
+        )  # fmt: skip
+        results += found.values() if isinstance(found, dict) else [found]
+    typer.echo(to_table(results))
+    typer.echo(f"saved: {out}" + (f" and {beside}" if perturb and beside != out else ""))

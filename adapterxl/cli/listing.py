@@ -1,4 +1,4 @@
-"""`adapterxl list`: what tasks, methods and operators there are."""
+"""`adapterxl list`: what tasks, methods, operators and augmentations there are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def listing(
-    what: Annotated[str, typer.Argument(metavar="tasks|methods|operators", help="What to list.")],
+    what: Annotated[str, typer.Argument(metavar="tasks|methods|operators|augmentations", help="What to list.")],
 ) -> None:
-    """List the known tasks, methods or operators."""
-    opt.one_of("list", what, ("tasks", "methods", "operators"))
+    """List the known tasks, methods, operators on modules, or augmentations of training rows."""
+    opt.one_of("list", what, ("tasks", "methods", "operators", "augmentations"))
     if what == "tasks":
         from adapterxl.tasks import all_tasks
 
@@ -27,6 +27,11 @@ def listing(
 
         known = [(name, method.summary) for name, method in METHODS.items()]
         opt.show_table(("method", "what it trains"), [*known, ("none", "the task's head alone")])
+    elif what == "augmentations":
+        from adapterxl.data.augment import all_augmentations
+
+        kinds = [(one.name, ", ".join(one.model_fields), one.summary) for one in all_augmentations().values()]
+        opt.show_table(("augmentation", "options", "what it does to training rows"), kinds)
     else:
         from adapterxl.operators import OPERATORS
 

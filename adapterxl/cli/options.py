@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from adapterxl.errors import UsageError, did_you_mean
+from adapterxl.tasks.base import LANGUAGE_SETS
 
 if TYPE_CHECKING:
     from adapterxl.backbone import Backbone
@@ -121,9 +122,9 @@ def layer_numbers(text: str | None) -> tuple[int, ...] | None:
     return tuple(found)
 
 
-def languages_of(text: str) -> Literal["all"] | tuple[str, ...]:
-    """Read ``all`` or ``en,de``."""
-    return "all" if text == "all" else names("--languages", text) or ()
+def languages_of(text: str) -> str | tuple[str, ...]:
+    """Read ``all``, the name of a benchmark (``xtreme-r``) or ``en,de``."""
+    return text if text in ("all", *LANGUAGE_SETS) else names("--languages", text) or ()
 
 
 def backbone(base: str | None, dtype: str = "fp32", device: str = "auto", **memory: Any) -> Backbone:

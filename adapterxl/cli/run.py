@@ -17,7 +17,11 @@ def run(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a variable or a field, such as defaults.epochs=1."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a variable or a field (modules.*.limit=9)."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="NAME", show_default="full", help="A block of its sizes, such as small."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan: steps, rows, sizes, rough time and memory.")
@@ -28,8 +32,8 @@ def run(
     """Run a recipe. Steps that are done already are kept, so an interrupted run goes on where it stopped."""
     from adapterxl.recipes.schema import load_recipe
 
-    loaded = load_recipe(recipe, changes or ())
-    folder = out if out is not None else Path("out") / recipe.stem
+    loaded = load_recipe(recipe, changes or (), size)
+    folder = out if out is not None else Path("out") / (f"{recipe.stem}-{size}" if size else recipe.stem)
 
     from adapterxl.recipes.execute import RecipeRun
 

@@ -81,7 +81,7 @@ def train(
     sampling: Annotated[
         str | None,
         typer.Option(
-            metavar="proportional|uniform|temperature=T|capped=N",
+            metavar="proportional|uniform|temperature=T|capped=N|weights=A:B",
             show_default="proportional",
             help="How often each task of a mix(...) gives a batch, by its number of rows.",
         ),
@@ -126,11 +126,25 @@ def train(
         str | None,
         typer.Option(metavar="4GB", help="Fit into this: embeddings, checkpointing, batches; then bf16, 8, 4 bits."),
     ] = None,
+    halve_on_oom: Annotated[
+        bool, typer.Option("--halve-on-oom", help="Where memory is short, cut batches and make the same steps.")
+    ] = False,
     device: opt.Device = "auto",
     on_bad_row: opt.OnBadRow = "stop",
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPERATOR(...)",
+            help='Data operator on the training rows: "codeswitch(ratio=0.5, lexicon=DIR)"; again for another one.',
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(show_default="the task", help="Name of the module.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last state, kept in DIR.run; keep what is finished.")
+    ] = False,
+    override: Annotated[
+        bool,
+        typer.Option("--override", help="Resume although data, settings or device are others; the manifest says so."),
     ] = False,
     overwrite: opt.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print sizes, estimated cost and memory.")] = False,
@@ -153,7 +167,7 @@ def train(
         "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "accumulation": accumulation, "seed": seed,
         "eval_every": eval_every, "patience": patience, "trunk_cache": trunk_cache,
         "trunk_cache_limit": trunk_cache_limit,
-        "memory": memory,
+        "memory": memory, "halve_on_oom": halve_on_oom or None,
     }  # fmt: skip
     of_method = {
         "rank": rank, "alpha": alpha, "dropout": dropout, "sites": opt.names("--sites", sites),
@@ -161,12 +175,13 @@ def train(
         "rank_pattern": opt.pattern("--rank-pattern", rank_pattern, int),
         "alpha_pattern": opt.pattern("--alpha-pattern", alpha_pattern, float),
     }  # fmt: skip
+    from adapterxl.data.augment import read_augmentations
     from adapterxl.training.sampling import is_mix, read_mix
 
     read: list[Any] = [read_mix(task, sampling) if is_mix(task) else task for task in tasks]
     if sampling is not None and tasks == read:
         raise UsageError("--sampling is of a mix of several tasks; write it as: train 'mix(squad, mnli)'")
-    chosen, settings = make_method(method, of_method), make_settings(given)
+    chosen, settings, operators = make_method(method, of_method), make_settings(given), read_augmentations(augment)
     source = opt.data_source(data, lock, accept_data)
     backbone = opt.backbone(
         base, dtype, device, bits=bits, embeddings=embeddings, checkpointing=checkpointing, compile=compile,
@@ -177,8 +192,9 @@ def train(
 
     arguments: dict[str, Any] = dict(
         on=backbone, method=chosen, settings=settings, start=start, engine=engine, data=source, train_from=train_from,
-        train_languages=opt.names("--train-languages", train_languages), limit=limit,
-        name=name, out=out, resume=resume, overwrite=overwrite, on_bad_row=on_bad_row,
+        train_languages=opt.names("--train-languages", train_languages), limit=limit, augment=operators,
+        name=name, out=out, resume=resume, override=override, overwrite=overwrite,
+        on_bad_row=on_bad_row,
     )  # fmt: skip
     what = read[0] if len(read) == 1 else read
     if dry_run:

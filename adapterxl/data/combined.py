@@ -56,6 +56,7 @@ class Combined:
             files=tuple(file for loaded in loads for file in loaded.files),
             origin="; ".join(loaded.origin for loaded in loads),
             warnings=tuple(line for loaded in loads for line in loaded.warnings),
+            translated=any(loaded.translated for loaded in loads),
         )
 
     def _parts(self, task: Task) -> tuple[Task, ...]:

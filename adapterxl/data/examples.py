@@ -28,13 +28,17 @@ class TagExample:
 
 @dataclass(frozen=True, slots=True)
 class SpanExample:
-    """A question about a context. `answers` are (text, start character) pairs; none means: not answerable."""
+    """A question about a context. `answers` are (text, start character) pairs; none means: not answerable.
+
+    `sentences` are (start, end) characters of the context, where the data tells them and the task looks for them.
+    """
 
     id: str
     language: str
     context: str
     question: str
     answers: tuple[tuple[str, int], ...]
+    sentences: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +72,32 @@ class TextExample:
     text: str
 
 
-Example = ClassifyExample | TagExample | SpanExample | ChoiceExample | PairExample | TextExample
+@dataclass(frozen=True, slots=True)
+class QueryExample:
+    """A text to search with, and the ids of the candidates that are right."""
+
+    id: str
+    language: str
+    text: str
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateExample:
+    """A text to be found."""
+
+    id: str
+    language: str
+    text: str
+
+
+Example = (
+    ClassifyExample
+    | TagExample
+    | SpanExample
+    | ChoiceExample
+    | PairExample
+    | TextExample
+    | QueryExample
+    | CandidateExample
+)

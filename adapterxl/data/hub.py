@@ -128,6 +128,7 @@ class HubData:
             files=(FileDigest(f"{place}: {language}", found.sha256),),  # one configuration may mix languages
             origin=f"hub dataset {place}",
             warnings=(*warnings, *one_label_warning(task, examples, place)),
+            translated=source.translated and split == "train" and language != task.source_language,
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from adapterxl.data.readers_search import read_bucc, read_entities, read_mentions
 from adapterxl.data.readers_squad import read_squad
 from adapterxl.data.readers_table import read_bitext, read_csv, read_jsonl, read_lines, read_tsv, with_labels
 from adapterxl.data.readers_tag import read_conllu, read_iob
@@ -19,10 +20,10 @@ from adapterxl.data.source import FileDigest, Loaded, OnBadRow, check_language, 
 from adapterxl.data.textfile import TextFile, parse_json, read_text_file
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import DataError, TaskError, did_you_mean
-from adapterxl.tasks.base import Kind, Task
+from adapterxl.tasks.base import Form, Task
 
-# Kinds that each reader can serve; a table serves all, through its columns.
-_KINDS: Mapping[str, tuple[Kind, ...]] = {
+# Forms of rows that each reader can give; a table gives nearly all, through its columns.
+_FORMS: Mapping[str, tuple[Form, ...]] = {
     "csv": ("classify", "tag", "choice", "retrieve", "mask"),
     "tsv": ("classify", "tag", "choice", "retrieve", "mask"),
     "jsonl": ("classify", "tag", "span", "choice", "retrieve", "mask"),
@@ -31,6 +32,8 @@ _KINDS: Mapping[str, tuple[Kind, ...]] = {
     "squad": ("span",),
     "bitext": ("retrieve",),
     "lines": ("mask",),
+    "bucc": ("search",),
+    "mewslix": ("search",),
 }
 
 
@@ -93,7 +96,7 @@ class LocalIndex:
         self._check_fit(task, entry)
         files = self._read(task, entry, split, language)
         labels = self._labels(task, entry, split, language)
-        rows = itertools.chain.from_iterable(_rows(entry, files, labels))
+        rows = itertools.chain.from_iterable(_rows(entry, files, labels, split, language))
         builder = ExampleBuilder(task, language, training=split == "train")
         built = list(build_all(rows, builder, on_bad_row))
         examples = tuple(each for each in built if not isinstance(each, str))
@@ -109,6 +112,7 @@ class LocalIndex:
             files=tuple(FileDigest(file.relative, file.sha256) for file in (*files, *labels)),
             origin=f"{self.describe}, task {task.name}, split {split}, language {language}",
             warnings=one_label_warning(task, examples, files[0].shown),
+            translated=split == "train" and language in entry.translated,
         )
 
     def content(self, task: Task) -> str | None:
@@ -139,16 +143,16 @@ class LocalIndex:
     def _check_fit(self, task: Task, entry: Entry) -> None:
         """Refuse an entry that cannot give rows of this kind before any file is read."""
         place = f"{self.path}: {self._at(task.name)}"
-        kinds = _KINDS[entry.reader]
-        if task.kind not in kinds:
-            able = [reader for reader, served in _KINDS.items() if task.kind in served]
+        kinds = _FORMS[entry.reader]
+        if task.form not in kinds:
+            able = [reader for reader, served in _FORMS.items() if task.form in served]
             raise DataError(
                 f"{place}reader: found {entry.reader}, which holds {' or '.join(kinds)}, not rows "
-                f"for a task of kind {task.kind}; expected one of: {', '.join(able)}."
+                f"for a task of kind {task.form}; expected one of: {', '.join(able)}."
             )
         if entry.reader not in TABLE_READERS:
             return
-        needed = [task.question if role == "question" else role for role in REQUIRED[task.kind]]
+        needed = [task.question if role == "question" else role for role in REQUIRED[task.form]]
         if task.hub:  # a shipped pair task stays a pair task, a choice with a question keeps it
             needed += [role for role in task.hub[0].columns if role not in ("id", "language", *needed)]
         for role in needed:
@@ -232,8 +236,16 @@ def hash_file(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _rows(entry: Entry, files: list[TextFile], labels: list[TextFile]) -> Iterator[Iterator[Row | BadRow]]:
-    """Yield the rows of each file, or of the two files of a bitext together."""
+def _rows(
+    entry: Entry, files: list[TextFile], labels: list[TextFile], split: str, language: str
+) -> Iterator[Iterator[Row | BadRow]]:
+    """Yield the rows of each file, or of files that belong together."""
+    if entry.reader == "bucc":
+        yield read_bucc(*files)
+        return
+    if entry.reader == "mewslix":
+        yield from (read_entities(file) if split == "pool" else read_mentions(file, language) for file in files)
+        return
     if entry.reader == "bitext":
         yield read_bitext(files[0], files[1])
         return

@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from adapterxl.data.examples import (
+    CandidateExample,
     ChoiceExample,
     ClassifyExample,
     Example,
     PairExample,
+    QueryExample,
     SpanExample,
     TagExample,
     TextExample,
 )
-from adapterxl.errors import UsageError
+from adapterxl.errors import UsageError, did_you_mean
 
 Casing = Literal["lower", "upper"]
 
@@ -51,13 +53,46 @@ class Perturbation:
         if not self.noise and self.casing is None:
             raise UsageError("Perturbation: found neither noise nor casing, expected one of them or both.")
 
+    def __str__(self) -> str:
+        noise = f"characters={self.noise:g}" if self.noise else None
+        return ",".join(filter(None, (noise, self.casing and f"casing={self.casing}")))
+
+    @classmethod
+    def parse(cls, text: str) -> Perturbation:
+        """Read ``characters``, ``characters=0.2``, ``casing``, ``casing=upper``, or both with a comma between.
+
+        Without a value, one letter in ten is hit, or all are made small.
+
+        Raises:
+            UsageError: For anything else.
+        """
+        given: dict[str, str] = {}
+        for part in text.split(","):
+            name, _, value = part.strip().partition("=")
+            if name not in _DEFAULTS or name in given:
+                raise UsageError(
+                    f"perturb: found '{part.strip()}' in '{text}', expected characters or casing, each once, such as "
+                    f"characters=0.1,casing=lower.{did_you_mean(name, _DEFAULTS)}"
+                )
+            given[name] = value or _DEFAULTS[name]
+        try:
+            noise = float(given.get("characters", 0))
+        except ValueError:
+            raise UsageError(
+                f"perturb: characters: found '{given['characters']}', expected a share such as 0.1."
+            ) from None
+        return cls(noise, given.get("casing"))  # type: ignore[arg-type] # what it is, it checks itself
+
+
+_DEFAULTS = {"characters": "0.1", "casing": "lower"}
+
 
 def perturb(examples: Sequence[Example], how: Perturbation) -> list[Example]:
     """Return the examples with perturbed texts; ids, labels, tags and gold answers are the same.
 
     Changed are both texts of a classification, the words of a tagged sentence one by one, context, question and choices
-    of a multiple choice, and the sentence (not its translation) of a pair. Of a span only the question is: answers are
-    quoted from the context.
+    of a multiple choice, the sentence (not its translation) of a pair, and queries (not what they look for). Of a span
+    only the question is: answers are quoted from the context.
     """
     return [_perturbed(example, how) for example in examples]
 
@@ -79,7 +114,9 @@ def _perturbed(example: Example, how: Perturbation) -> Example:
         return replace(
             example, context=of(example.context, "context"), question=of(example.question, "question"), choices=choices
         )
-    assert isinstance(example, PairExample | TextExample)
+    if isinstance(example, CandidateExample):
+        return example
+    assert isinstance(example, PairExample | TextExample | QueryExample)
     return replace(example, text=of(example.text, "text"))
 
 

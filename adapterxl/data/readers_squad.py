@@ -63,6 +63,7 @@ def _questions(file: TextFile, data: list[Any]) -> Iterator[Row | BadRow]:
                 values = {key: question[key] for key in ("id", "question", "answers")}
                 values["context"] = paragraph.get("context")
                 values["is_impossible"] = question.get("is_impossible")
+                values["sentence_breaks"] = paragraph.get("sentence_breaks")
                 yield Row(where, "", values, path=file.shown)
 
 

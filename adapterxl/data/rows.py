@@ -7,30 +7,33 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from adapterxl.data.examples import (
+    CandidateExample,
     ChoiceExample,
     ClassifyExample,
     Example,
     PairExample,
+    QueryExample,
     SpanExample,
     TagExample,
     TextExample,
 )
 from adapterxl.data.source import OnBadRow
 from adapterxl.errors import DataError, UsageError, did_you_mean
-from adapterxl.tasks.base import Kind, Task
+from adapterxl.tasks.base import Form, Task
 
 MAX_CHARS = 200_000  # a longer field is a broken file, and takes a tokenizer minutes
 # Invisible, but not whitespace for str.strip: zero-width space, joiners, word joiner, byte order mark.
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
-# The columns that a row of each kind must have. Optional ones: text_pair, question of a choice, id.
-REQUIRED: Mapping[Kind, tuple[str, ...]] = {
+# The columns that a row of each form must have. Optional ones: text_pair, question of a choice, id.
+REQUIRED: Mapping[Form, tuple[str, ...]] = {
     "classify": ("text", "label"),
     "tag": ("words", "tags"),
     "span": ("context", "question", "answers"),
     "choice": ("choices", "label"),
     "retrieve": ("text", "english"),
     "mask": ("text",),
+    "search": ("id", "text"),
 }
 
 
@@ -186,7 +189,7 @@ class ExampleBuilder:
     def __init__(self, task: Task, language: str, *, training: bool = False, by_name: bool = False) -> None:
         self.task, self.language, self.training = task, language, training
         self.labels = LabelMap(task, by_name=by_name)
-        self._build: Callable[[Row], Example] = getattr(self, f"_{task.kind}")
+        self._build: Callable[[Row], Example] = getattr(self, f"_{task.form}")
 
     def __call__(self, row: Row) -> Example:
         """Return the example of a row; raise FieldError if a field cannot be used."""
@@ -225,7 +228,10 @@ class ExampleBuilder:
         if self.training and any(start < 0 for _, start in answers):
             found = shown(next(text for text, start in answers if start < 0))
             raise FieldError("answers", f"found {found}, which does not stand in the context: nothing to learn from.")
-        return SpanExample(_id(row), self.language, context, question, answers)
+        sentences: tuple[tuple[int, int], ...] = ()
+        if self.task.candidates == "sentence" and values.get("sentence_breaks") is not None:
+            sentences = _sentences(_list(values, "sentence_breaks"), len(context))
+        return SpanExample(_id(row), self.language, context, question, answers, sentences)
 
     def _choice(self, row: Row) -> ChoiceExample:
         values = row.values
@@ -242,6 +248,15 @@ class ExampleBuilder:
     def _retrieve(self, row: Row) -> PairExample:
         values = row.values
         return PairExample(_id(row), self.language, text_of(values, "text"), text_of(values, "english"))
+
+    def _search(self, row: Row) -> QueryExample | CandidateExample:
+        values = row.values
+        text = text_of(values, "text")
+        if "right" in values:
+            right = tuple(_checked_text(each, "right", index=n) for n, each in enumerate(_list(values, "right")))
+            return QueryExample(_id(row), self.language, text, right)
+        language = text_of(values, "language") if "language" in values else self.language
+        return CandidateExample(_id(row), language, text)
 
     def _mask(self, row: Row) -> TextExample:
         return TextExample(_id(row), self.language, text_of(row.values, "text"))
@@ -266,6 +281,21 @@ def _id(row: Row) -> str:
     if type(value) is int:
         return str(value)
     return _checked_text(value, "id")
+
+
+def _sentences(breaks: Sequence[Any], size: int) -> tuple[tuple[int, int], ...]:
+    """Take [[start, end], ...] in order, none of them empty."""
+    found: list[tuple[int, int]] = []
+    for n, each in enumerate(breaks):
+        after = found[-1][1] if found else 0
+        numbers = isinstance(each, list | tuple) and len(each) == 2 and all(type(number) is int for number in each)
+        if not numbers or not after <= each[0] < each[1] <= size:
+            raise FieldError(
+                f"sentence_breaks[{n}]",
+                f"found {shown(each)}, expected [start, end] with {after} <= start < end <= {size}.",
+            )
+        found.append((each[0], each[1]))
+    return tuple(found)
 
 
 def _list(values: Mapping[str, Any], role: str) -> Sequence[Any]:
@@ -322,16 +352,17 @@ def build_all(rows: Iterable[Row | BadRow], builder: ExampleBuilder, on_bad_row:
     """
     if on_bad_row not in get_args(OnBadRow):
         raise UsageError(f"on_bad_row: found {shown(on_bad_row)}, expected 'stop' or 'drop'.")
-    seen: dict[str, str] = {}
+    seen: dict[tuple[type, str], str] = {}
     for row in rows:
         if isinstance(row, BadRow):
             message = f"{row.where}: {row.problem}"
         else:
             try:
                 example = builder(row)
-                if example.id in seen:
-                    raise FieldError("id", f"found '{example.id}' again (first: {seen[example.id]}), expected once.")
-                seen[example.id] = row.where
+                key = type(example), example.id  # a query may be called as a candidate is
+                if key in seen:
+                    raise FieldError("id", f"found '{example.id}' again (first: {seen[key]}), expected once.")
+                seen[key] = row.where
             except FieldError as error:
                 message = error.at(row)
             else:

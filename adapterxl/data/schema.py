@@ -15,7 +15,7 @@ ROLES = (
     "id", "text", "text_pair", "label", "words", "tags", "context", "question", "question_pivot", "answers",
     "choices", "english",
 )  # fmt: skip
-Reader = Literal["csv", "tsv", "jsonl", "iob", "conllu", "squad", "bitext", "lines"]
+Reader = Literal["csv", "tsv", "jsonl", "iob", "conllu", "squad", "bitext", "lines", "bucc", "mewslix"]
 TABLE_READERS = ("csv", "tsv", "jsonl")
 
 
@@ -66,7 +66,9 @@ class Entry(_Strict):
         pivot: Language -> language of the pivot question.
         note: For people.
         train_from: The task whose training files are used.
+        translated: Languages whose training rows are machine translations of the English ones (translate-train).
         train, dev, test: Language -> files relative to the index.
+        pool: mewslix: what is looked for; "all" -> files that hold it in all languages.
     """
 
     reader: Reader
@@ -81,19 +83,21 @@ class Entry(_Strict):
     pivot: dict[str, str] = Field(default_factory=dict)
     note: str = ""
     train_from: str | None = None
+    translated: list[LanguageCode] = Field(default_factory=list)
     train: Files = Field(default_factory=dict)
     dev: Files = Field(default_factory=dict)
     test: Files = Field(default_factory=dict)
+    pool: Files = Field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, tuple[str, ...]]:
         """Return split -> languages, without empty splits."""
-        found = {"train": self.train, "dev": self.dev, "test": self.test}
+        found = {"train": self.train, "dev": self.dev, "test": self.test, "pool": self.pool}
         return {split: tuple(files) for split, files in found.items() if files}
 
     def files(self, split: str, language: str) -> list[str]:
         """Return the files of a split in a language, relative to the index."""
-        return {"train": self.train, "dev": self.dev, "test": self.test}[split][language]
+        return {"train": self.train, "dev": self.dev, "test": self.test, "pool": self.pool}[split][language]
 
     @property
     def has_header(self) -> bool:
@@ -119,17 +123,26 @@ class Entry(_Strict):
             ("column", ("conllu",)),
             ("extra", ("squad",)),
             ("pivot", ("jsonl",)),
+            ("pool", ("mewslix",)),
         ):
             if getattr(self, key) not in (None, {}, []) and self.reader not in readers:
                 raise ValueError(f"{key}: has no meaning for reader {self.reader}; it belongs to {', '.join(readers)}")
         if self.reader in TABLE_READERS:
             self._check_columns()
+        if strangers := [language for language in self.translated if language not in self.train]:
+            raise ValueError(f"translated: found {strangers[0]}, expected languages of train: {', '.join(self.train)}")
         count = {split: {lang: len(self.files(split, lang)) for lang in langs} for split, langs in self.splits.items()}
-        if self.reader == "bitext":
+        several = {"bitext": ("language", "English"), "bucc": ("language", "English", "gold pairs")}.get(self.reader)
+        if several:
             for split, languages in count.items():
                 for language, number in languages.items():
-                    if number != 2:
-                        raise ValueError(f"{split}.{language}: found {number} file(s), expected 2 (language, English)")
+                    if number != len(several):
+                        names = ", ".join(several)
+                        raise ValueError(
+                            f"{split}.{language}: found {number} file(s), expected {len(several)} ({names})"
+                        )
+        if self.reader == "mewslix" and tuple(self.pool) != ("all",):
+            raise ValueError("pool: expected the files of candidate entities, as all: [candidate_set_entities.jsonl]")
         if self.labels_file and sum(sum(languages.values()) for languages in count.values()) != 1:
             raise ValueError("labels_file: goes with exactly one data file in the whole entry")
         return self

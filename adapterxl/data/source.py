@@ -30,6 +30,7 @@ class Loaded:
         dropped: One line for each row left out (only with ``on_bad_row="drop"``).
         files: What was read, with digests.
         origin: Where it came from, in words.
+        translated: Whether the source says that these are training rows that a machine translated.
         warnings: One line for each thing that a person should know before trusting a score.
     """
 
@@ -38,6 +39,7 @@ class Loaded:
     files: tuple[FileDigest, ...]
     origin: str
     warnings: tuple[str, ...] = ()
+    translated: bool = False
 
 
 class DataSource(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,6 +25,12 @@ _METRICS: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
+_RANKED = {
+    "passages": ("recall_at_10", "recall_at_1", "recall_at_5"),
+    "pooled": ("map_at_20", "own_language_at_20"),
+}
+
+
 def _text(label: object) -> object:
     """Refuse what YAML reads as something else than text: yes, no, 0, 1."""
     if not isinstance(label, str):
@@ -33,6 +39,9 @@ def _text(label: object) -> object:
 
 
 _Label = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
+
+
+_LENGTHS = {"span": 384, "context": 512}  # as the shipped tasks; 256 otherwise
 
 
 class _UserTask(Entry):
@@ -45,6 +54,8 @@ class _UserTask(Entry):
     metric: str | None = None
     summary: str = ""
     no_answer: bool = False
+    search: Literal["translation", "passages", "pooled"] = "translation"
+    candidates: Literal["context", "sentence"] | None = None
     max_length: Annotated[int, Field(ge=16, le=512)] | None = None
     source_language: LanguageCode = "en"
 
@@ -58,6 +69,11 @@ class _UserTask(Entry):
             raise ValueError(f"labels: found {len(self.labels)}, but kind {self.kind} has none; leave them out")
         if self.no_answer and self.kind != "span":
             raise ValueError(f"no_answer: is for kind span, found kind {self.kind}; leave it out")
+        if self.kind != "retrieve" and (self.search != "translation" or self.candidates):
+            raise ValueError(f"search and candidates: are for kind retrieve, found kind {self.kind}; leave them out")
+        if (self.search in _RANKED) != (self.candidates is not None):
+            found = f"search {self.search} and candidates {self.candidates or 'nothing'}"
+            raise ValueError(f"candidates: found {found}, expected context or sentence with search passages or pooled")
         twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if twice:
             raise ValueError(f"labels: '{twice[0]}' occurs twice")
@@ -77,7 +93,7 @@ def load_user_task(path: str | Path) -> tuple[Task, DataSource]:
         metrics = default
     else:
         # The names that tasks of this kind use; what a metric computes is decided in evaluation.
-        known = (*_METRICS[facts.kind], "span_f1") if facts.kind == "tag" else _METRICS[facts.kind]
+        known = (*_METRICS["tag"], "span_f1") if facts.kind == "tag" else default
         if facts.metric not in known:
             raise DataError(
                 f"{path}: metric: found '{facts.metric}', expected one of: {', '.join(known)}."
@@ -97,7 +113,9 @@ def load_user_task(path: str | Path) -> tuple[Task, DataSource]:
         train_from=facts.train_from,
         label_aliases=facts.label_aliases,
         no_answer=facts.no_answer,
-        max_length=facts.max_length or (384 if facts.kind == "span" else 256),  # as the shipped tasks
+        search=facts.search,
+        candidates=facts.candidates or "",
+        max_length=facts.max_length or _LENGTHS.get(facts.candidates or facts.kind, 256),
         eval_split="test" if facts.test or not facts.dev else "dev",
         source_language=facts.source_language,
     )
@@ -114,4 +132,4 @@ def _metrics(facts: _UserTask) -> tuple[str, ...]:
     """Return the metrics of the kind; tags that mark spans (B-, I-) are scored as spans."""
     if facts.kind == "tag" and any(label.startswith("B-") for label in facts.labels):
         return ("span_f1",)
-    return _METRICS[facts.kind]
+    return _RANKED.get(facts.search) or _METRICS[facts.kind]

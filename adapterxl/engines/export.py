@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..artifacts import TaskModule, adapterhub_layout, adapterhub_lora, fusion_layout
-from ..artifacts.module import check_base, unique_names
+from ..artifacts.encoding import unique_names
+from ..artifacts.module import check_base
 from ..backbone import Backbone
 from ..errors import EngineError
 from ..modules import BottleneckPart, IA3Part, LoRAPart, Part

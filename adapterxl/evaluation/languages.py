@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ from ..modules.attention_record import AttentionRecord
 from ..tasks.base import Task
 from .metrics import get_metric
 from .predict import Reader, Request, answer, gold_answers, join
-from .retrieval import mean_pool, nearest
+from .retrieval import first_tokens, mean_pool, nearest
 from .scores import Record
+
+Pooling = Literal["mean", "cls"]
 
 POOL = 1_000_000  # tokens: some 100 MB of rows in Python, and a hundred batches
 
@@ -30,7 +32,10 @@ Found = tuple[list[Record], list[dict[str, Any]]]
 class LanguageSet(Protocol):
     """The examples of one language."""
 
-    requests: list[Request]
+    @property
+    def requests(self) -> Sequence[Request]:
+        """What is asked of the engine before."""
+        ...
 
     def score(self) -> Found:
         """What came out, after all requests are answered."""
@@ -125,8 +130,9 @@ class RetrievalSet:
         return records, rows
 
 
-def vector_reader(engine: Engine, layer: int) -> Reader:
-    """Reads mean-pooled hidden states after `layer` layers, float32; they stay on the device."""
+def vector_reader(engine: Engine, layer: int, pooling: Pooling = "mean") -> Reader:
+    """Reads pooled hidden states after `layer` layers, float32; they stay on the device."""
+    pool = mean_pool if pooling == "mean" else first_tokens
 
     def results(pooled: Tensor, batch: Batch) -> list[Any]:
         found: list[Any] = [None] * len(pooled)
@@ -134,7 +140,7 @@ def vector_reader(engine: Engine, layer: int) -> Reader:
             found[row] = vector
         return found
 
-    return Reader("retrieve", engine, lambda hidden, batch: mean_pool(hidden, batch.ragged.lengths), results, layer)
+    return Reader("retrieve", engine, lambda hidden, batch: pool(hidden, batch.ragged.lengths), results, layer)
 
 
 def text_items(texts: Sequence[str], on: Backbone, width: int) -> list[Item]:
@@ -143,11 +149,27 @@ def text_items(texts: Sequence[str], on: Backbone, width: int) -> list[Item]:
     return [Item(index, [row], [[0] * len(row)], 0) for index, row in enumerate(rows)]
 
 
-def embed(engine: Engine, on: Backbone, texts: Sequence[str], layer: int, tokens_per_batch: int, width: int) -> Tensor:
-    """Mean-pooled hidden states of sentences, shape (sentences, hidden), float32, in the order given."""
-    request = Request(text_items(texts, on, width), vector_reader(engine, layer))
-    answer([request], on, tokens_per_batch=tokens_per_batch)
-    return torch.stack(request.results)
+def embed(
+    reader: Reader,
+    on: Backbone,
+    texts: Sequence[str],
+    tokens_per_batch: int,
+    width: int,
+    *,
+    progress: str | None = None,
+    chunk: int = 1 << 15,
+) -> Tensor:
+    """Pooled hidden states of texts, shape (texts, hidden), float32, in the order given.
+
+    Token rows of `chunk` texts are held at a time.
+    """
+    found = []
+    with tqdm(desc=progress, unit="row", disable=progress is None, leave=False, total=len(texts)) as bar:
+        for start in range(0, len(texts), chunk):
+            request = Request(text_items(texts[start : start + chunk], on, width), reader)
+            answer([request], on, tokens_per_batch=tokens_per_batch, done=bar.update)
+            found.append(torch.stack(request.results))
+    return torch.cat(found)
 
 
 def score_all(

@@ -1,19 +1,19 @@
-"""Choose the layer whose vectors find translations best, on dev languages only."""
+"""Choose the layer whose vectors find best, on dev languages only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 
-from adapterxl.errors import DataError, UsageError
+from adapterxl.errors import UsageError
 
 from ..backbone import Backbone
-from ..data.examples import PairExample
 from ..engines import Engine
-from .languages import embed
-from .metrics import get_metric
-from .retrieval import nearest
+from .languages import Pooling, score_all, vector_reader
+from .scores import language_values
+from .sets import Sets
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Sweep:
         """Layer -> mean over the dev languages."""
         return {layer: fmean(found.values()) for layer, found in self.values.items()}
 
+    def __str__(self) -> str:
+        return ", ".join(f"{layer}: {100 * mean:.1f}" for layer, mean in self.means.items())
+
 
 def sweep_layers(score: Callable[[int, str], float], layers: Sequence[int], dev: Sequence[str]) -> Sweep:
     """Score every layer in every dev language, and choose.
@@ -41,7 +44,7 @@ def sweep_layers(score: Callable[[int, str], float], layers: Sequence[int], dev:
     and asks for no other.
 
     Args:
-        score: (layer, language) -> 0 to 1, such as `translation_score` gives, or BUCC's best F1 on dev.
+        score: (layer, language) -> 0 to 1.
         layers: Hidden states to try; 0 is the embeddings.
         dev: Languages to choose on.
 
@@ -55,44 +58,22 @@ def sweep_layers(score: Callable[[int, str], float], layers: Sequence[int], dev:
     return Sweep(max(values, key=lambda layer: fmean(values[layer].values())), values)
 
 
-def translation_score(
-    engine: Engine,
-    on: Backbone,
-    pairs: Mapping[str, Sequence[PairExample]],
-    *,
-    center: bool = False,
-    tokens_per_batch: int = 8192,
-    width: int = 256,
+def layer_score(
+    sets: Sets, engine: Engine, on: Backbone, split: str, dev: Sequence[str], pooling: Pooling
 ) -> Callable[[int, str], float]:
-    """Return (layer, language) -> mean accuracy of both directions, by mean-pooled states and cosine.
+    """Return (layer, language) -> the task's primary metric there, as `evaluate` gives it; input is not perturbed.
 
-    Args:
-        pairs: Language -> sentences with their translation, of a dev set.
-        center: Subtract each side's mean first.
-        width: Most tokens of a sentence.
-
-    Raises (when called):
-        DataError: For a language without sentences.
-        UsageError: For a layer that the backbone does not have.
+    Of a task with a pool of all languages, the pool holds those that the data has. Of mining, on dev rows, it is the
+    best F1.
     """
+    metric = sets.task.metrics[0]
 
-    def score(layer: int, language: str) -> float:
-        if not 0 <= layer <= on.layers:
-            raise UsageError(f"Layer sweep: found layer {layer}; this backbone has hidden states 0 to {on.layers}.")
-        examples = pairs.get(language, ())
-        if not examples:
-            raise DataError(
-                f"Layer sweep: no sentences in {language}; there are some in: {', '.join(pairs) or 'none'}."
-            )
-        sides = [
-            embed(engine, on, texts, layer, tokens_per_batch, width)
-            for texts in ([example.text for example in examples], [example.english for example in examples])
-        ]
-        ids = [example.id for example in examples]
-        accuracy = get_metric("retrieval_accuracy")
-        return fmean(
-            accuracy.compute([ids[row] for row in nearest(query, index, center=center).tolist()], ids)
-            for query, index in (sides, sides[::-1])
-        )
+    @cache
+    def values(layer: int) -> dict[str, float]:
+        reader = vector_reader(engine, layer, pooling)
+        asked = sets.of(split, dev, reader, range(len(dev)), clean=True)
+        name = f"layer {layer}" if sets.progress else None
+        found = score_all(asked, on, sets.tokens_per_batch, expected=len(dev), progress=name)
+        return language_values([record for (records, _), _ in found for record in records])[metric]
 
-    return score
+    return lambda layer, language: values(layer)[sets.task.spoken(language)[0]]

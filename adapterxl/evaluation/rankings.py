@@ -37,15 +37,42 @@ def ranked(queries: Tensor, pool: Tensor, top: int, *, center: bool = False, chu
     if top < 1 or chunk < 1:
         raise UsageError(f"top is {top}, chunk is {chunk}; expected 1 or more of both.")
     check_sides(queries, pool, "queries", "pool")
-    unit_queries, unit_pool = unit_rows("queries", queries, center), unit_rows("pool", pool, center)
-    found = []
-    with torch.autocast(queries.device.type, enabled=False):
-        for block in unit_queries.split(chunk):
-            values, rows = (block @ unit_pool.T).topk(min(top, len(pool)))
-            rows, by_row = rows.sort(dim=1)
-            order = values.gather(1, by_row).argsort(dim=1, descending=True, stable=True)
-            found.append(rows.gather(1, order))
-    return torch.cat(found)
+    best = Best(unit_rows("queries", queries, center), top, chunk)
+    best.add(unit_rows("pool", pool, center))
+    return best.rows
+
+
+class Best:
+    """The rows of a pool with the highest cosines, while the pool comes piece by piece.
+
+    Equal cosines stand in the order in which their rows came.
+
+    Args:
+        queries: Unit rows, float32, shape (m, hidden).
+        top: How many rows are kept for each query.
+        chunk: Queries per block.
+    """
+
+    def __init__(self, queries: Tensor, top: int, chunk: int = 1024) -> None:
+        self.queries, self.top, self.chunk, self.count = queries, top, chunk, 0
+        self.cosines = queries.new_empty(len(queries), 0)
+        self.rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+
+    @torch.no_grad()
+    def add(self, pool: Tensor) -> None:
+        """Take the next rows, unit ones, shape (n, hidden), on the same device."""
+        cosines, rows = [], []
+        with torch.autocast(pool.device.type, enabled=False):
+            sides = (each.split(self.chunk) for each in (self.queries, self.cosines, self.rows))
+            for block, *before in zip(*sides, strict=True):
+                values, places = (block @ pool.T).topk(min(self.top, len(pool)))
+                places, by_row = places.sort(dim=1)
+                values = torch.cat([before[0], values.gather(1, by_row)], dim=1)
+                places = torch.cat([before[1], places + self.count], dim=1)
+                order = values.argsort(dim=1, descending=True, stable=True)[:, : self.top]
+                cosines.append(values.gather(1, order))
+                rows.append(places.gather(1, order))
+        self.cosines, self.rows, self.count = torch.cat(cosines), torch.cat(rows), self.count + len(pool)
 
 
 def ranked_ids(rows: Tensor, ids: Sequence[str]) -> list[tuple[str, ...]]:

@@ -35,6 +35,12 @@ def mean_pool(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.segment_reduce(hidden.float(), "mean", lengths=torch.tensor(sizes, device=hidden.device), axis=0)
 
 
+def first_tokens(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return the vector of each row's first token (``<s>``, [CLS]); shapes and dtype as of `mean_pool`."""
+    sizes = torch.tensor([int(length) for length in lengths], device=hidden.device)
+    return hidden.index_select(0, sizes.cumsum(0) - sizes).float()
+
+
 @torch.no_grad()
 def nearest(queries: Tensor, index: Tensor, *, center: bool = False, chunk: int = 4096) -> Tensor:
     """Return for each query the row of `index` with the highest cosine.

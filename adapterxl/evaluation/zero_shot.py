@@ -5,10 +5,10 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import torch
 
@@ -17,19 +17,24 @@ from ..artifacts.module import check_base, versions
 from ..artifacts.store import check_writable
 from ..backbone import Backbone
 from ..console import say
+from ..data.perturb import Perturbation
 from ..data.prepare import Prepared
 from ..data.resolve import DataLike, TaskLike, resolve_task
 from ..data.source import DataSource, OnBadRow
 from ..engines import Engine, get_engine
 from ..engines.packed import PackedEngine
-from ..errors import CompositionError, TaskError, UsageError, did_you_mean
+from ..errors import CompositionError, TaskError, UsageError
 from ..modules import FusionPart, Head, make_head
 from ..modules.attention_record import Shares, recording
 from ..operators import Member, compose
 from ..tasks.base import Task
-from .languages import HeadSet, LanguageSet, RetrievalSet, score_all, vector_reader
+from .choices import choose_languages, choose_split
+from .languages import HeadSet, LanguageSet, Pooling, score_all, vector_reader
+from .layers import layer_score
+from .layers import sweep_layers as try_layers
 from .predict import Reader, answer, head_reader
-from .scores import Attention, BaseInfo, ModuleInfo, Record, Scores
+from .scores import Attention, BaseInfo, ModuleInfo, Option, Record, Scores
+from .sets import Sets
 
 # jiant and XTREME pool hidden state 14 of XLM-R large's 24 layers; other depths take the same share.
 _RETRIEVAL_DEPTH = 14 / 24
@@ -57,7 +62,10 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     engine: str = "packed",
     limit: int | None = None,
     layer: int | None = None,
+    sweep_layers: str | Sequence[str] | None = None,
+    pooling: Pooling = "mean",
     center: bool = False,
+    perturb: str | Perturbation | None = None,
     train_from: str | None = None,
     head: str | None = None,
     tokens_per_batch: int = 8192,
@@ -75,20 +83,25 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
             "none" for the plain backbone.
         task: One task; or a list of them for a dict of scores by task name, the same as of one after another. A module
             of a mix answers each with that task's head; rows that several heads read run once.
-        languages: "all", or language codes that every task has. With "all", languages of the benchmark that the data
-            does not hold make the result partial.
+        languages: "all", language codes that every task has, or the name of a benchmark, whose languages are taken:
+            "xtreme", "xtreme-r". With a name, languages that the data does not hold make the result partial.
         split: The task's evaluation split by default: test, or dev where only dev is labelled.
-        limit: First examples of each language only.
+        limit: First examples of each language only. Where queries are ranked, the pool stays whole.
         layer: Retrieval: hidden state to pool (0: embeddings); 14/24 of the depth by default.
-        center: Retrieval: subtract each side's mean before the cosine.
+        sweep_layers: Retrieval: dev languages to choose the layer on, of all layers: on their dev rows, or, where there
+            are none, on the rows of the split, which are then not reported.
+        pooling: Retrieval: "mean" of a text's hidden states, or "cls", that of its first token.
+        center: Retrieval: subtract each side's mean, or in a pool of languages that of each, before the cosine.
+        perturb: Score a perturbed copy of the input, such as "characters=0.1" or "casing=lower"; see `Perturbation`.
         train_from: Say so when the module was trained on another task than the one whose training data this
             task has (xquad after tydiqa).
         head: Of a composition: the member whose head answers.
         merged: Run with LoRA and IA3 parts added to copies of the weights, within rounding the same: less to compute,
             for the memory of the copies. The packed engine does so on a backbone in full precision; else never.
         seed: Recorded with the scores; the module's own by default.
-        out: scores.json to write; predictions go beside it. Of a list of tasks: a folder with ``<task>.json`` each,
-            written when the task is done. Scores of another module or task that are there are not replaced without
+        out: scores.json to write; predictions go beside it. Of a list of tasks: a folder with ``<task>.json`` each
+            (``<task>.perturbed.json``), written when the task is done. Scores of another module, task or input that are
+            there are not replaced without
         overwrite: which says that they may be.
 
     Raises:
@@ -109,20 +122,29 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     check_base(whole, on)
     if several and out is not None and Path(out).suffix == ".json":
         raise UsageError(f"--out {out}: expected a folder, as there is a list of tasks; it gets a file for each.")
+    changed = Perturbation.parse(perturb) if isinstance(perturb, str) else perturb
+    suffix = "" if changed is None else ".perturbed"
     asked = [
         _Asked(
-            each, source, whole, split, languages, train_from,
-            None if out is None else Path(out, f"{each.name}.json") if several else Path(out), overwrite,
+            each, source, whole, split, languages, train_from, sweep_layers, changed,
+            None if out is None else Path(out, f"{each.name}{suffix}.json") if several else Path(out), overwrite,
         )
         for each, source in resolved
     ]  # fmt: skip
     say(dict.fromkeys(note for each in asked for note in each.notes))
     if limit is not None and limit < 1:
         raise UsageError(f"limit: found {limit}, expected at least 1 example.")
+    if pooling not in get_args(Pooling):
+        raise UsageError(f"pooling: found '{pooling}', expected mean or cls.")
+    if sweep_layers is not None and (layer is not None or not any(each.kind == "retrieve" for each, _ in resolved)):
+        other = "retrieval, and no task is" if layer is None else f"choosing the layer, and layer {layer} is given"
+        raise UsageError(f"--sweep-layers: is for {other}; leave one out.")
     layer = round(on.layers * _RETRIEVAL_DEPTH) if layer is None else layer
     if any(each.kind == "retrieve" for each, _ in resolved) and not 0 <= layer <= on.layers:
         raise UsageError(f"--layer {layer}: this backbone has hidden states 0 to {on.layers}.")
-    options: dict[str, Any] = {"limit": limit} if limit else {}
+    options: dict[str, Option] = {"limit": limit} if limit else {}
+    if changed is not None:
+        options["perturbation"] = str(changed)
     if on.dtype_name != "fp32":
         options["dtype"] = on.dtype_name
     if on.bits:
@@ -133,12 +155,25 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
     runner = get_engine(engine)(on, parts, None)
     if merged and isinstance(runner, PackedEngine):
         runner.merge()
-    vectors, readers = vector_reader(runner, layer), dict[int, Reader]()
+    readers = dict[int, Reader]()
+    vectors = {layer: vector_reader(runner, layer, pooling)}
     for each in asked:
         each.options = dict(options)
+        each.sets = Sets(
+            each.task, each.source, on, each.options, limit=limit, on_bad_row=on_bad_row, center=center,
+            perturbation=changed, tokens_per_batch=tokens_per_batch, progress=progress,
+        )  # fmt: skip
         if each.task.kind == "retrieve":
-            each.options |= {"layer": layer, "pooling": "mean", "centered": center}
-            each.reader = vectors
+            best = layer
+            if each.dev:
+                score = layer_score(each.sets, runner, on, each.dev_split, each.dev, pooling)
+                found_best = try_layers(score, range(on.layers + 1), each.dev)
+                best = found_best.layer
+                each.options |= {"layer_chosen_on": f"{' '.join(each.dev)} ({each.dev_split})",
+                                 "layer_sweep": str(found_best)}  # fmt: skip
+                say([f"{each.task.name}: layer {best}, chosen on {each.options['layer_chosen_on']} ({found_best})"])
+            each.options |= {"layer": best, "pooling": pooling, "centered": center}
+            each.reader = vectors.setdefault(best, vector_reader(runner, best, pooling))
         elif each.task.kind == "mask":  # the backbone's own head
             each.reader = head_reader(runner, make_head("mask", on, each.task.labels).to(on.device))
         else:
@@ -149,31 +184,26 @@ def evaluate(  # type: ignore[misc] # the overloads leave the options to the one
             each.reader = readers[id(state)]
     places = [(each, language) for each in asked for language in each.chosen]
 
-    def load(owner: int, each: _Asked, language: str) -> LanguageSet:
-        loaded = each.source.load(each.task, each.split, language, on_bad_row=on_bad_row)
-        say(f"{language}: {warning}" for warning in loaded.warnings)
-        if loaded.dropped:
-            each.options[f"dropped_rows.{language}"] = len(loaded.dropped)
-        if language in each.task.context_languages:
-            each.options[f"context_language.{language}"] = each.task.context_languages[language]
-        found = (each.task, loaded.examples[:limit], each.split, language, on, each.reader, owner)
-        return RetrievalSet(*found, center) if each.task.kind == "retrieve" else HeadSet(*found)
+    def load() -> Iterator[LanguageSet]:
+        owner = 0
+        for each in asked:
+            yield from each.sets.of(each.split, each.chosen, each.reader, range(owner, owner + len(each.chosen)))
+            owner += len(each.chosen)
 
     fused = any(isinstance(part, FusionPart) for part in parts)
-    sets = (load(owner, *place) for owner, place in enumerate(places))
     what = f"{len(asked)} tasks" if several else f"{names[0]} {asked[0].split}"
     begun = (time.monotonic() - started) / len(asked)
     results: dict[str, Scores] = {}
     with recording(len(places)) as seen:
         found = score_all(
-            sets, on, tokens_per_batch, record=seen if fused else None, expected=len(places),
+            load(), on, tokens_per_batch, record=seen if fused else None, expected=len(places),
             progress=what if progress else None,
         )  # fmt: skip
         for each in asked:
             records: list[Record] = []
             rows: list[dict[str, Any]] = []
             seconds = begun
-            for (new_records, new_rows), share in islice(found, len(each.chosen)):
+            for (new_records, new_rows), share in islice(found, 1 if each.sets.together else len(each.chosen)):
                 records += new_records
                 rows += new_rows
                 seconds += share
@@ -208,6 +238,7 @@ class _Asked:
     """One task of an evaluation, checked before anything runs."""
 
     reader: Reader
+    sets: Sets
 
     def __init__(
         self,
@@ -217,13 +248,16 @@ class _Asked:
         split: str | None,
         languages: str | Sequence[str],
         train_from: str | None,
+        sweep: str | Sequence[str] | None,
+        changed: Perturbation | None,
         out: Path | None,
         overwrite: bool,
     ) -> None:
         self.task, self.source, self.out = task, source, out
-        self.options: dict[str, Any] = {}
+        self.options: dict[str, Option] = {}
         self.split = choose_split(task, source, split)
         self.chosen, self.expected = choose_languages(task, source, self.split, languages)
+        self.dev, self.dev_split = self._dev(sweep)
         self.subject = whole and choose_head(whole, task, train_from)
         self.origin = check_fit(self.subject, task, train_from)
         self.notes = list(self.subject.notes) if self.subject else []
@@ -231,7 +265,22 @@ class _Asked:
             name = self.subject.name if self.subject else ""
             self.notes.append(f"'{name}' was trained on {self.origin}, not on {task.name}.")
         if out is not None:
-            _check_out(out, task, whole, overwrite)
+            _check_out(out, task, whole, changed, overwrite)
+
+    def _dev(self, sweep: str | Sequence[str] | None) -> tuple[list[str], str]:
+        """The languages and the split to choose a layer on. What is chosen on is not scored."""
+        if sweep is None or self.task.kind != "retrieve":
+            return [], ""
+        split = "dev" if "dev" in self.source.splits(self.task) else self.split
+        dev, _ = choose_languages(self.task, self.source, split, sweep)
+        if split == self.split:
+            self.chosen = [language for language in self.chosen if language not in dev]
+            if not self.chosen:
+                raise UsageError(
+                    f"--sweep-layers: {self.task.name} has no dev rows, so that the layer is chosen on {split} rows of "
+                    f"{', '.join(dev)}, and no language is left to be scored; expected other --languages."
+                )
+        return dev, split
 
 
 def _listed(shares: Shares) -> dict[str, Any]:
@@ -247,7 +296,7 @@ def score_source(
     return asked.score()[0][0].value
 
 
-def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool) -> None:
+def _check_out(out: Path, task: Task, module: TaskModule | None, changed: Perturbation | None, overwrite: bool) -> None:
     """Refuse a target that cannot be written or holds other scores, before anything is scored."""
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: expected a name that ends in .json.")
@@ -255,9 +304,11 @@ def _check_out(out: Path, task: Task, module: TaskModule | None, overwrite: bool
     if out.exists() and not overwrite:
         there = Scores.load(out)
         digest = None if module is None else module.digest()
-        if there.task != task.name or there.module.digest != digest:
+        before = there.options.get("perturbation")
+        if there.task != task.name or there.module.digest != digest or before != (changed and str(changed)):
+            input_was = f", input {before}" if before else ""
             raise UsageError(
-                f"--out {out}: holds scores of '{there.module.name}' on {there.task}. "
+                f"--out {out}: holds scores of '{there.module.name}' on {there.task}{input_was}. "
                 "Give another --out, or --overwrite to replace them."
             )
 
@@ -302,39 +353,6 @@ def check_fit(module: TaskModule | None, task: Task, train_from: str | None) -> 
     if train_from is not None and train_from != trained:
         raise TaskError(f"--train-from {train_from}: but '{module.name}' was trained on {trained}.")
     return None if trained == task.name else trained
-
-
-def choose_split(task: Task, source: DataSource, split: str | None) -> str:
-    """The split to score: the one asked for, else the task's own, else the other labelled one."""
-    splits = source.splits(task)
-    if split is not None:
-        if split not in splits or split == "train":
-            there = ", ".join(name for name in splits if name != "train") or "none"
-            raise TaskError(f"--split {split}: {task.name} has these evaluation splits in {source.describe}: {there}.")
-        return split
-    for candidate in (task.eval_split, "test", "dev"):
-        if candidate in splits:
-            return candidate
-    raise TaskError(f"{task.name} has no evaluation split in {source.describe}; found: {', '.join(splits) or 'none'}.")
-
-
-def choose_languages(
-    task: Task, source: DataSource, split: str, languages: str | Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Languages to score and languages that a whole result would have. "all" is without crossed languages."""
-    there = source.languages(task, split)
-    if languages == "all":
-        own = [key for key in there if len(set(task.spoken(key)) - {None}) == 1]
-        return own, list(dict.fromkeys((*task.languages, *own)))
-    wanted = languages.split(",") if isinstance(languages, str) else list(languages)
-    wanted = list(dict.fromkeys(language.strip() for language in wanted))
-    for language in wanted:
-        if language not in there:
-            raise TaskError(
-                f"No language '{language}' for {task.name} {split} in {source.describe}."
-                f"{did_you_mean(language, there)} Languages there: {', '.join(there)}."
-            )
-    return wanted, list(dict.fromkeys(task.spoken(language)[0] for language in wanted))
 
 
 def peak_memory(device: torch.device) -> int:

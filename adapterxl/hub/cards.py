@@ -1,4 +1,4 @@
-"""Model cards: the README.md of a module folder or a backbone, drawn from its manifest or config and from scores.
+"""Model cards: the README.md of a module folder drawn from its manifest and from scores.
 
 The same inputs give the same bytes: no date, no path and nothing of the machine goes in.
 """
@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import load, read_manifest
+from ..artifacts import read_manifest
 from ..evaluation.scores import Scores, write_whole
 from ..tasks import all_tasks
 from . import facts
-from .backbones import backbone_card, write_backbone_card
-from .front_matter import base_id, licence_id, module_data, repo_id, whole
+from .front_matter import base_id, licence_id, metadata, module_data, repo_id, whole, with_metadata
 from .markdown import CARD, Markdown, code, licence_text, render
 from .results import Result, summarise
 from .snippets import with_adapterxl, with_vanilla
 
-__all__ = ["CARD", "backbone_card", "card", "write_backbone_card", "write_card"]
+__all__ = ["CARD", "card", "complete_card", "write_card"]
 
 # Layout -> the package that loads it.
 _PACKAGES = {"peft": "peft", "adapterhub": "adapters", "adapterhub-setup": "adapters", "adapterxl": "adapterxl"}
@@ -50,6 +49,8 @@ def card(
         BackboneError, UsageError: If scores are of another backbone or module, or are not alike.
         DataError: If a scores file cannot be read.
     """
+    from ..artifacts import load  # with torch, which fetching and searching do without
+
     folder = Path(folder)
     module, manifest = load(folder), read_manifest(folder)
     known_base = base_id(manifest, base)
@@ -94,6 +95,39 @@ def write_card(folder: str | Path, scores: Sequence[Scores | str | Path] = (), *
     path = Path(folder) / CARD
     write_whole(path, [card(folder, scores, **options)])
     return path
+
+
+def complete_card(
+    folder: Path,
+    there: bytes | None,
+    *,
+    repo: str,
+    scores: Sequence[str | Path] = (),
+    licence: str | None = None,
+    base: str | None = None,
+) -> tuple[str, list[str]]:
+    """The card that goes to a hub: drawn anew with scores or where there is none; else the one that is there, with
+    the metadata that it lacks.
+
+    Args:
+        there: Content of the folder's README.md.
+
+    Returns:
+        The card, and what is still not known, one sentence each.
+    """
+    if there is None or scores:
+        text = card(folder, scores, repo=repo, base=base, licence=licence)
+    else:
+        manifest = read_manifest(folder)
+        data = module_data(manifest, [], manifest.name, base_id(manifest, base), licence_id(licence))
+        given = {"license": licence, "base_model": base}
+        text = with_metadata(there, data, {key: value for key, value in given.items() if value}, folder / CARD)
+    front = metadata(text.encode(), folder / CARD)[0]
+    notes = {
+        "license": "the card names no licence: give --licence, such as apache-2.0",
+        "base_model": "the card names no base model, as this one has no hub id: give --base someone/name",
+    }
+    return text, [note for key, note in notes.items() if not front.get(key)]
 
 
 def _view(result: Result) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..artifacts import Manifest, TaskModule
+from ..artifacts import Manifest
+from ..report.lineage import augmentations
 from ..tasks import Task, all_tasks
 from .markdown import Markdown, code, codes, escape, plain
 from .results import Result
+
+if TYPE_CHECKING:
+    from ..artifacts import TaskModule
 
 _KINDS = {"lora": "LoRA", "bottleneck": "bottleneck adapter", "fusion": "fusion"}
 _HUB = re.compile(r"hub dataset (\S+) \(")
@@ -52,6 +56,7 @@ def training(manifest: Manifest, task: Task | None) -> list[tuple[str, Markdown]
     put("rows left out as bad", found.get("dropped_rows") or None)
     put("rows cut to the longest length", found.get("truncated_rows") or None)
     put("data", Markdown("; ".join(escape(origin) for origin in _list(found.get("data")))) or None)
+    put("augmented by", code(how) if (how := augmentations(found)) else None)
     put("method", found.get("method"))
     put("options", _pairs(found.get("options"), _OPTIONS))
     put("trained weights, head included", found.get("parameters"))
@@ -117,7 +122,8 @@ def evaluation(result: Result) -> Markdown:
     own, said = result.own, []
     if own.train_from is not None:
         said.append(f"trained on {code(own.train_from)}")
-    if result.is_retrieval:
+    if any(f"{own.source_language}->{record.language}" == record.direction for record in own.records
+           if record.language != own.source_language):  # fmt: skip
         said.append("both directions averaged")
     said += [f"{escape(name)} {escape(value)}" for name, value in sorted(own.options.items()) if value is not None]
     said.append(f"engine {code(own.engine)}")

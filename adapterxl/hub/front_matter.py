@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -39,9 +42,11 @@ _METRICS = {
     "retrieval_accuracy": "accuracy",
     "masked_accuracy": "accuracy",
     "span_f1": "f1",
+    "udpos_f1": "f1",
 }
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{1,40}")
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
@@ -159,9 +164,44 @@ def licence_id(text: str | None) -> str | None:
     return text
 
 
+def metadata(card: bytes, path: Path) -> tuple[dict[str, Any], str]:
+    """The metadata of a card, and the text below them; none where it begins with text.
+
+    Raises:
+        ArtifactError: If the block at its head is not YAML with text keys.
+    """
+    try:
+        text = card.decode()
+        found = _FRONT.match(text)
+        if found is None:
+            return {}, text
+        data = yaml.safe_load(found[1]) or {}
+        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+            raise ValueError("found no names with values")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: its metadata, between the lines ---, cannot be read: {error}") from error
+    return data, text[found.end() :]
+
+
+def with_metadata(card: bytes, drawn: ModelCardData, given: Mapping[str, str], path: Path) -> str:
+    """A card with the metadata that it lacks; what it has stays, but for the fields that are `given` and its tags,
+    which are joined."""
+    found, body = metadata(card, path)
+    wanted = {**drawn.to_dict(), **found, **given}
+    known = found.get("tags")
+    tags = [*(known if isinstance(known, list) else []), *(drawn.tags or [])]
+    wanted["tags"] = list(dict.fromkeys(map(str, tags)))
+    if wanted == found:
+        return card.decode()
+    return _safe(f"---\n{yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True)}---\n{body}")
+
+
 def whole(data: ModelCardData, body: str) -> str:
     """The card; refuses to hold what looks like a hub token."""
-    text = f"---\n{data.to_yaml()}\n---\n{body}"
+    return _safe(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+def _safe(text: str) -> str:
     if _TOKEN.search(text):
         raise ArtifactError("The card would hold what looks like a hub token (hf_...). Take it out of its source.")
     return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +104,11 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
         base=base,
         operator=member.operator,
         composition=member.text(one.text for one in members),
+        lineage={
+            "operator": member.operator,
+            "options": json.loads(json.dumps(dict(member.options))),
+            "parents": [one.as_parent() for one in members],
+        },
         training={} if bits is None else {"bits": bits},
         notes=(*made.order, *made.notes, *bits_note(bits)),
         backbone=next((one.backbone for one in members if one.backbone is not None), None),
@@ -143,9 +150,11 @@ def _leaf(leaf: Leaf, known: Mapping[str, TaskModule | Path]) -> TaskModule:
     folder = Path(found or leaf.reference)
     if not folder.is_dir():
         names = f" Known names: {', '.join(known)}." if known else ""
+        on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", leaf.reference)
+        fetch = f" If it is on a hub: adapterxl pull {leaf.reference} --out DIR." if on_hub else ""
         raise CompositionError(
             f"No module folder '{leaf.reference}'.{did_you_mean(leaf.reference, known)}{names} "
-            "Give the --out folder of an earlier train or compose."
+            f"Give the --out folder of an earlier train or compose.{fetch}"
         )
     return load(folder)
 

@@ -83,13 +83,14 @@ class RecipeRun:
         started = time.perf_counter()
         for step in steps:
             say(f"{places[step.key]} {step.title}{', together with others' if len(steps) > 1 else ''}")
+            step.mark(done=False)
         first = steps[0]
         if isinstance(first.spec, EvaluateStep):
             self._evaluate(first, first.spec)
         else:
             self._train(steps)
         for step in steps:
-            step.mark_done()
+            step.mark(done=True)
             say(f"{places[step.key]} saved: {step.result} ({time.perf_counter() - started:.0f} s)")
 
     def plan(self) -> Iterator[str]:
@@ -140,6 +141,7 @@ class RecipeRun:
             train_from=spec.train_from,
             train_languages=spec.train_languages,
             limit=spec.limit,
+            augment=spec.augment,
             on_bad_row=spec.on_bad_row,
         )
 
@@ -152,7 +154,8 @@ class RecipeRun:
             given = self._train_arguments(step, step.spec) | {"task": step.spec.task, "start": resolve(step)}
             wanted[step.result.name] = given
         # An interrupted training of the same request goes on.
-        common: dict[str, Any] = {"overwrite": self.overwrite, "resume": not self.overwrite}
+        begun = any(any(step.result.parent.glob(f"{step.result.name}*")) for step in steps)
+        common: dict[str, Any] = {"overwrite": self.overwrite, "resume": begun and not self.overwrite}
         if len(steps) == 1:
             train(**given, **common, name=step.result.name, out=step.result)
             return
@@ -173,6 +176,8 @@ class RecipeRun:
             engine=spec.engine,
             limit=spec.limit,
             layer=spec.layer,
+            sweep_layers=spec.sweep_layers,
+            pooling=spec.pooling,
             center=spec.center,
             train_from=spec.train_from,
             head=spec.head,
@@ -181,6 +186,7 @@ class RecipeRun:
             tokens_per_batch=spec.tokens_per_batch,
             out=step.result,
             on_bad_row=spec.on_bad_row,
+            perturb=spec.perturb,
         )
 
 

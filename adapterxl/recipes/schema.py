@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from adapterxl.data.augment import read_augmentations
+from adapterxl.data.perturb import Perturbation
 from adapterxl.data.yamlfile import load_yaml, validate
 from adapterxl.errors import CompositionError, UsageError, did_you_mean
 from adapterxl.recipes.method import METHOD_OPTIONS, check_method
@@ -42,6 +45,7 @@ class ModuleStep(_Strict):
     train_from: str | None = None
     train_languages: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
+    augment: str | tuple[str, ...] | None = None
     on_bad_row: Literal["stop", "drop"] = "stop"
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -56,16 +60,27 @@ class EvaluateStep(_Strict):
 
     task: str
     module: str | tuple[str, ...]
-    languages: Literal["all"] | tuple[str, ...] = "all"
+    languages: Literal["all", "xtreme", "xtreme-r"] | tuple[str, ...] = "all"
     split: str | None = None
     engine: Literal["packed", "peft", "adapters"] = "packed"
     limit: int | None = Field(default=None, ge=1)
     layer: int | None = Field(default=None, ge=0)
+    sweep_layers: tuple[str, ...] | None = None
+    pooling: Literal["mean", "cls"] = "mean"
     center: bool = False
     train_from: str | None = None
     head: str | None = None
     tokens_per_batch: int = Field(default=8192, ge=1)
     on_bad_row: Literal["stop", "drop"] = "stop"
+    perturb: str | None = None
+
+    @field_validator("perturb")
+    @classmethod
+    def _perturbation_can_be_read(cls, perturb: str | None) -> str | None:
+        try:
+            return None if perturb is None else str(Perturbation.parse(perturb))
+        except UsageError as error:
+            raise ValueError(str(error).removeprefix("perturb: ")) from None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -91,6 +106,7 @@ class Recipe(_Strict):
     together: bool = False
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     vars: dict[str, str] = Field(default_factory=dict)
+    sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)
     modules: dict[str, ModuleStep] = Field(min_length=1)
     evaluate: tuple[EvaluateStep, ...] = ()
@@ -118,13 +134,15 @@ class Recipe(_Strict):
         return report
 
 
-def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, changes: Sequence[str] = (), size: str | None = None) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: The YAML file. Paths in it that start with ``./`` or ``../`` are relative to its folder.
         changes: ``key=value`` each: a variable of the `vars` block, or a field with dots
-            (``defaults.epochs=1``, ``modules.nli.limit=100``). Values are read as YAML.
+            (``defaults.epochs=1``, ``modules.nli.limit=100``, of all modules ``modules.*.limit=100``). Values are read
+            as YAML.
+        size: One of the recipe's `sizes`, blocks of such fields; `changes` come after it.
 
     Raises:
         AdapterXLError: One line with the file, the field and what was expected.
@@ -132,7 +150,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     content = load_yaml(path)
     if isinstance(content, dict):  # anything else is refused by the schema
-        content = _with_variables(path, content, changes)
+        content = _with_variables(path, _with_size(path, content, size), changes)
     recipe = validate(Recipe, content, path)
     _check_names(path, recipe)
     return recipe
@@ -148,6 +166,23 @@ def references(expression: str) -> list[str]:
     from adapterxl.operators.expression import leaves
 
     return [leaf.reference for leaf in leaves(parse(expression))]
+
+
+def _with_size(path: Path, content: dict[str, Any], size: str | None) -> dict[str, Any]:
+    """Apply the fields of a size: a block in `sizes`, field -> value, in their order."""
+    if size is None:
+        return content
+    sizes = content.get("sizes")
+    fields = sizes.get(size) if isinstance(sizes, dict) else None
+    if not isinstance(fields, dict):
+        known = [str(name) for name in sizes] if isinstance(sizes, dict) else []
+        raise UsageError(
+            f"--size {size}: {path} has no such block in sizes; it has: {', '.join(known) or 'none'}."
+            f"{did_you_mean(size, known)}"
+        )
+    for key, value in fields.items():
+        _set_field(path, content, str(key), value, {})
+    return content
 
 
 def _with_variables(path: Path, content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -198,22 +233,29 @@ def _yaml_value(change: str, text: str) -> Any:
 
 def _set_field(path: Path, content: dict[str, Any], key: str, value: Any, variables: dict[str, str]) -> None:
     *folders, last = key.split(".")
-    place: Any = content
     if not folders and key not in Recipe.model_fields:
         known = [*variables, *Recipe.model_fields]
         raise UsageError(f"--set: '{key}' is no variable and no field of {path}.{did_you_mean(key, known)}")
+    places: list[Any] = [content]
     for part in folders:
-        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-            place = place[int(part)]
-        elif isinstance(place, dict) and (part in place or part in ("defaults", "settings")):
-            place = place.setdefault(part, {})
-        else:
-            place = None
-    if not isinstance(place, dict):
+        places = [inner for place in places for inner in _inside(place, part)]
+    if not places or not all(isinstance(place, dict) for place in places):
         raise UsageError(
             f"--set: {path} has no place '{key}'; name a field such as defaults.epochs or modules.nli.limit"
         )
-    place[last] = value
+    for place in places:
+        place[last] = deepcopy(value)  # a later change of one is none of another
+
+
+def _inside(place: Any, part: str) -> list[Any]:
+    """What stands in a place under a name or number; under ``*`` everything, nothing where there is no such place."""
+    if isinstance(place, dict):
+        if part in ("defaults", "settings"):
+            place.setdefault(part, {})
+        return list(place.values()) if part == "*" else [place[part]] if part in place else []
+    if isinstance(place, list):
+        return place if part == "*" else [place[int(part)]] if part.isdigit() and int(part) < len(place) else []
+    return []
 
 
 def _check_names(path: Path, recipe: Recipe) -> None:
@@ -233,6 +275,7 @@ def _check_names(path: Path, recipe: Recipe) -> None:
                 )
         try:
             check_method(step.method, step.method_options())
+            read_augmentations(step.augment)
         except UsageError as error:
             raise UsageError(f"{path}: modules.{name}.{error}") from None
         above.append(name)

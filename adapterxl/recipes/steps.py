@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterxl.data import LocalIndex, load_user_task
+from adapterxl.data.augment import read_augmentations
 from adapterxl.data.schema import INDEX_NAME
 from adapterxl.errors import ArtifactError, UsageError
 from adapterxl.evaluation.scores import write_whole
@@ -72,12 +73,13 @@ class Step:
                 )
             return False
         try:
-            recorded = json.loads(self.record.read_text(encoding="utf-8"))["request"]
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            recorded, done = record["request"], record.get("done", True)
         except (OSError, ValueError, KeyError, TypeError):
             raise ArtifactError(f"{self.record}: not a record of a step; remove it and run again") from None
         if recorded == json.loads(json.dumps(self.request)):
-            return self.result.exists()
-        if not overwrite:
+            return done and self.result.exists()
+        if not overwrite and (done or self.result.exists()):
             changed = ", ".join(_differences(recorded, self.request)) or "everything"
             raise ArtifactError(
                 f"{self.result}: was made with another request (changed: {changed}); "
@@ -85,9 +87,10 @@ class Step:
             )
         return False
 
-    def mark_done(self) -> None:
-        """Record that the result answers the request."""
-        write_whole(self.record, [json.dumps({"step": self.key, "request": self.request}, indent=2) + "\n"])
+    def mark(self, *, done: bool) -> None:
+        """Record that the result answers the request, or is going to: a run may end between result and record."""
+        record = {"step": self.key, "request": self.request, "done": done}
+        write_whole(self.record, [json.dumps(record, indent=2) + "\n"])
 
 
 def unroll(recipe: Recipe, out: Path) -> list[Step]:
@@ -169,6 +172,10 @@ def _train_step(
     borrowed = [get_task(task).train_from for task in tasks if not task.endswith((".yaml", ".yml"))]
     read = [*tasks, *([spec.train_from] if spec.train_from else borrowed)]
     request = _common(recipe, seed, read) | spec.model_dump(mode="json")
+    del request["augment"]
+    if spec.augment is not None:  # with what is in its files, so that other words are another request
+        operators = read_augmentations(spec.augment)
+        request["augment"] = {str(one): one.content(recipe.data) for one in operators}
     request["settings"] = _settings(recipe.defaults, spec.settings)
     request["built_on"] = _built_on(spec.start, digests)
     if group:  # their dropout masks come from one generator
@@ -209,6 +216,9 @@ def _evaluate_step(
     stem += f".layer{spec.layer}" if spec.layer is not None else ""
     stem += f".head-{spec.head}" if spec.head else ""
     stem += ".centered" if spec.center else ""
+    stem += f".swept-{'-'.join(spec.sweep_layers)}" if spec.sweep_layers else ""
+    stem += f".{spec.pooling}" if spec.pooling != "mean" else ""
+    stem += f".{re.sub('[^a-z0-9.]+', '-', spec.perturb)}" if spec.perturb else ""
     return Step(
         key=f"seed{seed}.scores.{stem}",
         result=folder / "scores" / f"{stem}.json",

@@ -100,9 +100,14 @@ class Cells:
         """Position of the baseline with the same method, options and engine; in retrieval also the backbone alone.
 
         Elsewhere method "none" is a head without any module: to compare with it would credit the
-        intermediate task with what the target module alone brings.
+        intermediate task with what the target module alone brings. Of a perturbed copy it is the same on clean input.
         """
         mine = self.columns[column]
+        if mine.perturbed:
+            clean = replace(mine, perturbed="")
+            return next(
+                (place for place, other in enumerate(self.columns) if replace(other, family=mine.family) == clean), None
+            )
         for method in (mine.method, "none") if self.retrieval else (mine.method,):
             variant = mine.variant if method == mine.method else ""
             for position, other in enumerate(self.columns):

@@ -66,6 +66,8 @@ def lineage(info: ModuleInfo) -> Lineage | None:
             "dtype": training.get("dtype"),
             "bits": training.get("bits"),
             "lr": training.get("lr"),
+            "languages": " ".join(map(str, training.get("languages") or ())) or None,
+            **({"augmented by": augmented} if (augmented := augmentations(training)) else {}),
         }
         | settings,
         cost=Cost(info.train_seconds, _count(training.get("rows")), _count(training.get("steps"))),
@@ -142,17 +144,26 @@ def _made_here(manifest: Manifest) -> PartEntry | None:
 def _place(scores: Scores) -> tuple[Any, ...]:
     """What two scores must share to be in one section, and of one engine."""
     measured = tuple(sorted({(record.metric, record.split) for record in scores.records}))
-    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured
+    copy = scores.options.get("perturbation")
+    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured, copy
 
 
 def _run(scores: Scores) -> tuple[Any, ...]:
     """What tells scores of one method apart without a look at the module."""
     trained_for = scores.module.task if is_retrieval(scores) else None
-    return *_place(scores), scores.module.composition, trained_for, scores.seed
+    changed = scores.options.get("perturbation")
+    return *_place(scores), scores.module.composition, trained_for, changed, scores.seed
 
 
 def _all(one: Lineage) -> dict[str, Any]:
     return dict(one.circumstances) | dict(one.options)
+
+
+def augmentations(training: Mapping[str, Any]) -> str:
+    """The data operators that a training's rows went through, as text; empty for none."""
+    found = training.get("augment")
+    texts = [str(one.get("operator")) for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return " then ".join(dict.fromkeys(texts))
 
 
 def _dict(training: Mapping[str, Any], name: str) -> dict[str, Any]:

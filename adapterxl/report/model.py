@@ -22,6 +22,7 @@ class Column:
         variant: Module options that differ between modules of this method, such as "rank 8", or "".
         family: Method, variant and engine, each only where the report holds several; gains stay within one.
         trained: False for the backbone alone and a composition scored as it is.
+        perturbed: What was done to the input, such as "casing=upper", or "".
     """
 
     composition: str | None
@@ -30,6 +31,7 @@ class Column:
     variant: str = ""
     family: str = ""
     trained: bool = True
+    perturbed: str = ""
 
     @property
     def label(self) -> str:
@@ -37,19 +39,19 @@ class Column:
         return f"{name} · {self.family}" if self.family else name
 
     @property
-    def order(self) -> tuple[bool, str, str, str, str]:
+    def order(self) -> tuple[bool, str, str, str, str, str]:
         """Key to sort columns by: the baseline first, rank 4 before rank 16."""
         variant = re.sub(r"\d+", lambda number: number[0].zfill(12), self.variant)
-        return not self.is_baseline, self.composition or "", self.method, variant, self.engine
+        return self.composition is not None, self.composition or "", self.method, variant, self.engine, self.perturbed
 
     @property
     def is_baseline(self) -> bool:
-        return self.composition is None
+        return self.composition is None and not self.perturbed
 
     @property
     def is_backbone(self) -> bool:
         """The backbone alone, in retrieval: nothing was trained, so no seed has a part in it."""
-        return self.is_baseline and self.method == "none"
+        return self.composition is None and self.method == "none"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gains:
-    """Gain over "no intermediate task", one column per composition that has such a baseline."""
+    """Gain over "no intermediate task", or of a perturbed copy over the clean one; a column for each that has it."""
 
     columns: tuple[int, ...]
     rows: tuple[Row, ...]

@@ -18,6 +18,7 @@ def notes(section: Section) -> list[str]:
     """Return the notes of a section, gravest first; empty where everything was measured alike."""
     return [
         *_partial(section),
+        *_perturbed(section),
         *_options(section),
         *_train_from(section),
         *_counts(section),
@@ -81,10 +82,22 @@ def _partial(section: Section) -> list[str]:
     return found
 
 
+def _perturbed(section: Section) -> list[str]:
+    changed = list(dict.fromkeys(column.perturbed for column in section.columns if column.perturbed))
+    if not changed:
+        return []
+    return [
+        f"Scored on a perturbed copy of the input ({listed(changed)}): columns marked “input …”. Their gain is the "
+        "difference to the same on clean input."
+    ]
+
+
 def _options(section: Section) -> list[str]:
     names = sorted({name for _, scores in section.scores for name in scores.options})
     found = []
     for name in names:
+        if name == "perturbation":
+            continue
         groups = _by_value(section, partial(_option, name))
         if len(groups) > 1:
             found.append(f"Option “{name}” differs: {_sides(groups)}. These numbers are not measured alike.")

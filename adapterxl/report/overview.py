@@ -73,6 +73,8 @@ def overviews(found: Sequence[Section]) -> list[Overview]:
     """
     by_base: dict[tuple[str, str], list[Section]] = {}
     for section in found:
+        if all(column.perturbed for column in section.columns):
+            continue
         by_base.setdefault((section.base.fingerprint, section.source_language), []).append(section)
     return [_overview(group) for group in by_base.values() if len({section.task for section in group}) > 1]
 
@@ -110,7 +112,9 @@ def _columns(group: Sequence[Section]) -> list[Column]:
     the same composition, and has a line of its own only where there are none.
     """
     found: dict[tuple[str, str | None], Column] = {}
-    for column in sorted((c for section in group for c in section.columns), key=lambda c: not c.trained):
+    for column in sorted(
+        (c for section in group for c in section.columns if not c.perturbed), key=lambda c: not c.trained
+    ):
         found.setdefault((column.family, column.composition), column)
     columns = list(found.values())
     trained = {(c.engine, c.composition) for c in columns if c.trained}

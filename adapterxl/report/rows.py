@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from adapterxl.report.cells import Cells
 from adapterxl.report.model import CONTEXT, Gains, Group, Row, best_of
 from adapterxl.report.predictions import Place
-from adapterxl.report.statistics import Estimate, Sample, difference, estimate, holm, mean_of, together
+from adapterxl.report.statistics import Estimate, Sample, difference, estimate, holm, mean_of, spread_of, together
 
 K = TypeVar("K")
 
@@ -85,22 +85,27 @@ def _summary_rows(cells: Cells) -> Iterable[Row]:
     gaps: list[Estimate | None] = []
     coverage: list[str] = []
     lowest: list[str] = []
+    spreads: list[Estimate | None] = []
     for column, found in enumerate(cells.languages):
         languages = cells.complete(column)
         mean = mean_of(found[name] for name in languages)
         means.append(estimate(mean))
         coverage.append(_coverage(languages, cells.targets))
         low = cells.worst(column)
+        spreads.append(estimate(spread_of(found[name] for name in languages)))
         worst.append(_estimated(found).get(low))
         lowest.append(low)
         source = found.get(cells.source)
         same = source and mean and source.by_seed.keys() == mean.by_seed.keys()
         gaps.append(difference(source, mean) if same else None)
+    rows: list[tuple[str, list[Estimate | None], list[str], Callable[[Iterable[float]], float] | None]]
     rows = [("zero-shot mean", means, coverage, max), ("worst language", worst, lowest, max)]
+    if any(spreads):
+        rows.append(("spread of languages", spreads, coverage, None))
     if any(gaps):
         rows.append(("transfer gap", gaps, coverage, min))
     for label, values, remarks, pick in rows:
-        best = frozenset() if any(coverage) else best_of(values, pick)
+        best = frozenset() if any(coverage) or pick is None else best_of(values, pick)
         yield Row(label, "summary", tuple(values), tuple(remarks), best)
 
 

@@ -82,6 +82,17 @@ def mean_of(samples: Iterable[Sample | None]) -> Sample | None:
     return Sample(values, np.mean(draws, axis=0) if len(draws) == len(parts) else None)
 
 
+def spread_of(samples: Iterable[Sample]) -> Sample | None:
+    """Return the standard deviation (n - 1) of quantities, seed by seed; None for fewer than two, or other seeds.
+
+    It has no draws: on resampled examples the quantities lie further apart than they are, by what chance adds to each.
+    """
+    found = list(samples)
+    if len(found) < 2 or any(one.by_seed.keys() != found[0].by_seed.keys() for one in found):
+        return None
+    return Sample({seed: stdev(one.by_seed[seed] for one in found) for seed in found[0].by_seed})
+
+
 def difference(ours: Sample | None, theirs: Sample | None) -> Estimate | None:
     """Return the estimate of ours minus theirs.
 

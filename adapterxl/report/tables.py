@@ -64,8 +64,10 @@ def sections(everything: Sequence[Scores]) -> list[Section]:
         family = [scores.module.method] if trained and len(methods) > 1 else []
         family += [variant] if variant else []
         family += [scores.engine] if len(engines) > 1 else []
+        perturbed = str(scores.options.get("perturbation") or "")
+        family += [f"input {perturbed}"] if perturbed else []
         column = Column(
-            composition_of(scores), scores.module.method, scores.engine, variant, " · ".join(family), trained
+            composition_of(scores), scores.module.method, scores.engine, variant, " · ".join(family), trained, perturbed
         )
         by_seed = found.setdefault(_section_key(scores), {}).setdefault(column, {})
         if scores.seed in by_seed:

@@ -8,9 +8,9 @@ from functools import cache
 
 from adapterxl.errors import TaskError, did_you_mean
 
-from .base import KINDS, HubSource, Kind, Task
+from .base import KINDS, Form, HubSource, Kind, Task
 
-__all__ = ["KINDS", "HubSource", "Kind", "Task", "all_tasks", "get_task"]
+__all__ = ["KINDS", "Form", "HubSource", "Kind", "Task", "all_tasks", "get_task"]
 
 
 @cache

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["classify", "tag", "span", "choice", "retrieve", "mask"]
+LANGUAGE_SETS = ("xtreme", "xtreme-r")
 KINDS: tuple[Kind, ...] = ("classify", "tag", "span", "choice", "retrieve", "mask")
+Search = Literal["translation", "mined", "passages", "pooled"]
+Form = Kind | Literal["search"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class HubSource:
         revision: Commit or branch of the repository.
         folder: Folder of a configuration, for repositories that name none (converted branches); as `config`.
         leave_out: Role -> values of rows that the publisher marks as none of the task's (SNLI: label -1).
+        translated: Training rows in other languages than the source language are machine translations.
         by_name: Labels are taken by name only: the order of its label numbers is not verified.
     """
 
@@ -37,6 +41,7 @@ class HubSource:
     folder: str | None = None
     leave_out: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     by_name: bool = False
+    translated: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,16 @@ class Task:
     Attributes:
         name: Short name, as in `adapterxl train NAME`.
         kind: classify (one or two texts -> label), tag (word -> tag), span (question + context ->
-            answer span), choice (context + question -> one of several texts), retrieve (no training;
-            sentence -> its translation), mask (plain text -> its masked tokens, by the backbone's own head).
+            answer span), choice (context + question -> one of several texts), retrieve (no training; a text is
+            looked for with another, see `search`), mask (plain text -> its masked tokens, by the backbone's own head).
         summary: One line for `adapterxl list tasks`.
         source: Paper or specification.
         labels: Label or tag set; the position is the label id in the hub dataset. choice: what a row calls its
             choices ("A", "B", ...) where it does not count them from 0.
         labels_in_data: The label set is not in here; the index entry names its file.
         languages: Languages of the published benchmark, source language first. May be empty for a user's own task.
+        sets: Name of a larger benchmark that has this task ("xtreme", "xtreme-r") -> the languages it scores there:
+            `--languages xtreme-r`. They may be more than a source holds; the result is partial then.
         metrics: Names of metrics; the first is the primary one.
         train_from: The task whose English training data is used when this one has none.
         parts: Tasks whose rows, put together, are this task's: one head, drawn in proportion to their sizes.
@@ -64,6 +71,11 @@ class Task:
         question: span: the column that is asked, or its translation into the language of the context.
         context_languages: span: language of the question -> of the context, where they are not the same.
         pairs: span: languages may be crossed; "de.en" is German context with English questions.
+        search: retrieve: what is looked for, and where. translation: the English translation of each sentence, the
+            nearest one. mined: pairs of translations among two sides, most without a partner. passages: ranked, in one
+            language at a time. pooled: ranked, among all languages together.
+        candidates: retrieve: rows are questions about a context, as of span; looked for is the context, or the
+            sentence that holds the answer. Questions of one id in several languages ask the same.
         entry: Name in a data index, where another task's files hold this one's rows too.
         max_length: Tokens per row, with the special ones.
         eval_split: The split that `evaluate` reads unless told otherwise (the index may hold only the other one).
@@ -78,6 +90,7 @@ class Task:
     labels: tuple[str, ...] = ()
     labels_in_data: bool = False
     languages: tuple[str, ...] = ()
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     train_from: str | None = None
     parts: tuple[str, ...] = ()
@@ -87,12 +100,21 @@ class Task:
     question: Literal["question", "question_pivot"] = "question"
     context_languages: Mapping[str, str] = field(default_factory=dict)
     pairs: bool = False
+    search: Search = "translation"
+    candidates: Literal["", "context", "sentence"] = ""
     entry: str = ""
     max_length: int = 256
     eval_split: Literal["dev", "test"] = "test"
     source_language: str = "en"
     licence: str = ""
     hub: tuple[HubSource, ...] = ()
+
+    @property
+    def form(self) -> Form:
+        """What a row is: that of the kind; retrieval has questions about a context too, or queries and candidates."""
+        if self.kind != "retrieve" or self.search == "translation":
+            return self.kind
+        return "span" if self.candidates else "search"
 
     def spoken(self, key: str) -> tuple[str, str | None]:
         """Return the language of the question and of the context of a language key ("de.en": en, de); (key, None)

@@ -12,12 +12,15 @@ from .base import HubSource, Task
 _SPLITS = {"dev": "validation", "test": "test"}
 _COLUMNS = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
 
+_LANGUAGES = ("en", "ar", "de", "es", "hi", "vi", "zh")
+
 TASK = Task(
     name="mlqa",
     kind="span",
     summary="Answer spans in 7 languages, questions and contexts crossed on request; trained on squad.",
     source="https://aclanthology.org/2020.acl-main.653",
-    languages=("en", "ar", "de", "es", "hi", "vi", "zh"),
+    languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES, "xtreme-r": _LANGUAGES},
     metrics=("mlqa", "mlqa_f1", "mlqa_exact_match"),
     train_from="squad",
     pairs=True,

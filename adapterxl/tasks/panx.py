@@ -21,6 +21,7 @@ TASK = Task(
     source="https://aclanthology.org/P17-1178",
     labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
     languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES, "xtreme-r": (*_LANGUAGES, "qu", "pl", "uk", "az", "lt", "pa", "gu", "ro")},
     metrics=("span_f1",),
     max_length=256,  # as in jiant
     licence="ODC-BY; text CC-BY-SA",

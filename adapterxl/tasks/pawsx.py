@@ -10,19 +10,22 @@ from .base import HubSource, Task
 _COLUMNS = {"text": "sentence1", "text_pair": "sentence2", "label": "label"}
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
+_LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
+
 TASK = Task(
     name="pawsx",
     kind="classify",
     summary="Paraphrase or not, on pairs with high word overlap, in 7 languages.",
     source="https://aclanthology.org/D19-1382",
     labels=("different", "paraphrase"),  # 0 and 1 in the files
-    languages=("en", "de", "es", "fr", "ja", "ko", "zh"),
+    languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES},
     metrics=("accuracy",),
     train_from="paws",
     max_length=256,  # as in jiant
     licence="free for any purpose, with credit to Google",
-    hub=(
-        HubSource(id="google/xtreme", config="PAWS-X.{language}", splits=_SPLITS, columns=_COLUMNS),
-        HubSource(id="google-research-datasets/paws-x", config="{language}", splits=_SPLITS, columns=_COLUMNS),
+    hub=tuple(
+        HubSource(id=id, config=config, splits=_SPLITS, columns=_COLUMNS, translated=True)
+        for id, config in (("google/xtreme", "PAWS-X.{language}"), ("google-research-datasets/paws-x", "{language}"))
     ),
 )

@@ -20,6 +20,7 @@ TASK = Task(
     summary="Retrieval of English translations from 36 languages, without training.",
     source="https://aclanthology.org/Q19-1038",
     languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES, "xtreme-r": (*_LANGUAGES, "az", "lt", "pl", "uk", "ro")},
     metrics=("retrieval_accuracy",),
     max_length=256,
     licence="CC-BY-2.0-FR",

@@ -18,13 +18,16 @@ _COLUMNS = {
     "language": "id",
 }
 
+_LANGUAGES = ("en", "ar", "bn", "fi", "id", "ko", "ru", "sw", "te")
+
 TASK = Task(
     name="tydiqa",
     kind="span",
     summary="Answer spans in 9 languages, questions written in each.",
     source="https://aclanthology.org/2020.tacl-1.30",
-    languages=("en", "ar", "bn", "fi", "id", "ko", "ru", "sw", "te"),
-    metrics=("f1", "exact_match"),
+    languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES, "xtreme-r": _LANGUAGES},
+    metrics=("squad", "f1", "exact_match"),
     max_length=384,  # as in jiant
     eval_split="dev",
     licence="Apache-2.0",

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from .base import HubSource, Task
 
+_LANGUAGES = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
+
 TASK = Task(
     name="xcopa",
     kind="choice",
     summary="Cause or effect, one of two, in 11 languages; trained on copa.",
     source="https://aclanthology.org/2020.emnlp-main.185",
-    languages=("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh"),
+    languages=_LANGUAGES,
+    sets={"xtreme-r": _LANGUAGES},
     metrics=("accuracy",),
     train_from="copa",
     max_length=256,  # as in jiant

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from .base import HubSource, Task
 
+_LANGUAGES = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+
 TASK = Task(
     name="xnli",
     kind="classify",
     summary="Three-way entailment in 15 languages; trained on mnli.",
     source="https://aclanthology.org/D18-1269",
     labels=("entailment", "neutral", "contradiction"),
-    languages=("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    languages=_LANGUAGES,
+    sets={"xtreme": _LANGUAGES, "xtreme-r": _LANGUAGES},
     metrics=("accuracy",),
     train_from="mnli",
     label_aliases={"contradictory": "contradiction"},  # spelling of the translated training files

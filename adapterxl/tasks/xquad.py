@@ -10,13 +10,16 @@ from .base import HubSource, Task
 
 _COLUMNS = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
 
+_LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
+
 TASK = Task(
     name="xquad",
     kind="span",
     summary="Answer spans in 12 languages; trained on squad.",
     source="https://aclanthology.org/2020.acl-main.421",
-    languages=("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"),
-    metrics=("f1", "exact_match"),
+    languages=_LANGUAGES,
+    sets={"xtreme": tuple(code for code in _LANGUAGES if code != "ro"), "xtreme-r": _LANGUAGES},
+    metrics=("squad", "f1", "exact_match"),
     train_from="squad",
     max_length=384,  # as in jiant
     licence="CC-BY-SA-4.0",

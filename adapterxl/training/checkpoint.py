@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from torch import Tensor
 
 from .. import durable
 from ..artifacts.store import sha256
+from ..console import say
 from ..errors import TrainingError
+from .processes import is_main
 
 _STATE, _TENSORS = "state.json", "state.safetensors"
+# Of what a checkpoint holds; another one's is not read.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write ``folder/step-N``; older ones stay, until `keep_only`."""
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()})
-    state = {"step": checkpoint.step, "sha256": sha256(data), "values": dict(checkpoint.values)}
+    state = {"format": FORMAT, "step": checkpoint.step, "sha256": sha256(data), "values": dict(checkpoint.values)}
+    state["check"] = _digest(state)
     files = {_TENSORS: data, _STATE: json.dumps(state).encode()}
     try:
         durable.make_folders(folder)
@@ -47,29 +53,59 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         raise TrainingError(f"{folder}: cannot write a checkpoint ({error.strerror or error}).") from error
 
 
-def keep_only(folder: Path, step: int) -> None:
+def keep_only(folder: Path, steps: Collection[int]) -> None:
     """Remove the checkpoints of all other steps."""
-    for old in folder.glob("step-*"):
-        if old.name != f"step-{step}":
-            durable.remove_folder(old)
+    for step, path in _candidates(folder):
+        if step not in steps:
+            durable.remove_folder(path)
 
 
 def read_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The whole checkpoints below a folder, newest first.
+    """The whole checkpoints below a folder, newest first. Those that are damaged are named in a warning.
 
     Raises:
-        TrainingError: If there are checkpoints but none is whole.
+        TrainingError: If there are checkpoints but none is whole, or another version of adapterxl wrote them.
     """
-    candidates = sorted(folder.glob("step-*"), key=lambda path: -int(path.name.partition("-")[2]))
-    found = []
-    for path in candidates:
+    found: list[Checkpoint] = []
+    damaged: dict[str, str] = {}
+    for step, path in sorted(_candidates(folder), reverse=True):
         try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-            data = (path / _TENSORS).read_bytes()
-            if sha256(data) == state["sha256"]:
-                found.append(Checkpoint(int(state["step"]), load(data), state["values"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-            continue  # cut by a crash: an older one may be whole, and if none is, that is said below
-    if candidates and not found:
-        raise TrainingError(f"{folder}: no checkpoint there is whole. Train again with --overwrite.")
+            found.append(_read(path, step))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            why = str(error.strerror if isinstance(error, OSError) else error) or type(error).__name__
+            damaged[path.name] = why.splitlines()[0]
+    listed = ", ".join(f"{name} ({why})" for name, why in damaged.items())
+    if damaged and not found:
+        raise TrainingError(f"{folder}: no checkpoint there is whole: {listed}. Train again with --overwrite.")
+    if damaged and is_main():
+        say([f"{folder}: damaged: {listed}. The newest whole one is step-{found[0].step}."])
     return found
+
+
+def _candidates(folder: Path) -> list[tuple[int, Path]]:
+    """What was published as a checkpoint, whole or not: folders by the name of a step."""
+    named = ((re.fullmatch("step-([0-9]{1,15})", path.name), path) for path in folder.glob("step-*"))
+    return [(int(name[1]), path) for name, path in named if name and path.is_dir() and not path.is_symlink()]
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """Of everything that is said beside the tensors, but itself."""
+    return sha256(json.dumps({key: value for key, value in state.items() if key != "check"}, sort_keys=True).encode())
+
+
+def _read(path: Path, step: int) -> Checkpoint:
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if not isinstance(state, dict):
+        raise ValueError(f"{_STATE} is not what was written")
+    if (version := state.get("format")) != FORMAT:
+        raise TrainingError(
+            f"{path}: another version of adapterxl wrote it (format {version}, expected {FORMAT}). Go on with that "
+            "version, or train again with --overwrite."
+        )
+    data = (path / _TENSORS).read_bytes()
+    for name, found, written in ((_STATE, _digest(state), "check"), (_TENSORS, sha256(data), "sha256")):
+        if found != state[written]:
+            raise ValueError(f"{name} is not what was written")
+    if state["step"] != step:
+        raise ValueError(f"holds step {state['step']}")
+    return Checkpoint(step, load(data), state["values"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from ..artifacts import TaskModule
 from ..artifacts.module import check_base, check_name
 from ..artifacts.store import sha256
 from ..backbone import Backbone
+from ..data.augment import Augmentation, AugmentLike, Ready, read_augmentations
+from ..data.augment.translated import Translated
 from ..data.examples import Example
 from ..data.prepare import Prepared, prepare
 from ..data.resolve import DataLike, TaskLike, resolve_task
@@ -25,8 +27,9 @@ from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
 from .memory import fit_memory
+from .request import Request, flat
 from .sampling import Mix
-from .settings import HEAD_LR, Settings
+from .settings import HEAD_LR, NO_RESULT, Settings
 
 # Held out of the training rows where no other dev rows may be looked at.
 _HOLD_OUT = 0.05
@@ -44,6 +47,7 @@ class TaskRows:
     digests: dict[str, str]
     dropped: int
     notes: list[str]
+    augmented: list[dict[str, Any]] = field(default_factory=list)  # what each data operator did, for the lineage
 
 
 @dataclass
@@ -96,6 +100,12 @@ class Job:
     def digests(self) -> dict[str, str]:
         """Of all files that were read."""
         return {path: digest for one in self.given for path, digest in one.digests.items()}
+
+    @property
+    def augmented(self) -> list[dict[str, Any]]:
+        """What each data operator did to the rows of each task."""
+        of = [{"task": one.task.name} if self.mix else {} for one in self.given]
+        return [facts | name for one, name in zip(self.given, of, strict=True) for facts in one.augmented]
 
     @property
     def notes(self) -> list[str]:
@@ -158,12 +168,12 @@ class Job:
             heads.append(made[task.kind, head.labels])
         return heads
 
-    def request_digest(self) -> str:
-        """Digest of what decides the result: only a run or a module of the same request is gone on with."""
+    def request(self) -> Request:
+        """What decides the result, flat, as JSON has it: only a run or module of the same request is gone on with."""
         request: dict[str, Any] = {
-            "tasks": [
-                {
-                    "task": one.task.name,
+            "task": ", ".join(one.task.name for one in self.given),
+            "tasks": {
+                one.task.name: {
                     "labels": one.task.labels,
                     "max_length": one.task.max_length,
                     "trained_from": one.trained_from.name,
@@ -171,10 +181,11 @@ class Job:
                     "rows": len(one.rows.examples),
                 }
                 for one in self.given
-            ],
+            },
             "mix": None if self.mix is None else self.mix.sampling,
+            **({"augment": self.augmented} if self.augmented else {}),
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
-            "settings": self.settings.model_dump(exclude={"trunk_cache_limit"}),  # which changes no result
+            "settings": self.settings.model_dump(exclude=NO_RESULT),
             "base": self.on.fingerprint,
             "dtype": self.on.dtype_name,
             **({"bits": self.on.bits} if self.on.bits else {}),
@@ -182,7 +193,10 @@ class Job:
             "engine": self.engine,
             "start": self.start.digest() if self.start else None,
         }
-        return sha256(json.dumps(request, sort_keys=True, default=str).encode())
+        return flat(json.loads(json.dumps(request, default=str)))
+
+    def request_digest(self) -> str:
+        return sha256(json.dumps(self.request(), sort_keys=True).encode())
 
 
 def prepare_job(
@@ -200,6 +214,7 @@ def prepare_job(
     name: str | None = None,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
+    augment: AugmentLike = None,
 ) -> Job:
     settings = settings or Settings()
     if limit is not None and limit < 1:
@@ -207,6 +222,7 @@ def prepare_job(
     get_engine(engine)
     if on.compile and engine != "packed":
         raise UsageError(f"--compile is of the packed engine, not of {engine}; leave one of the two out.")
+    operators = read_augmentations(augment)
     mixed = task if isinstance(task, Mix) else None
     if mixed is not None and train_from is not None:
         raise UsageError("--train-from is of one task, but a mix has several; leave it out.")
@@ -214,16 +230,14 @@ def prepare_job(
     for one, _ in found:
         if one.kind == "retrieve":
             raise TaskError(f"{one.name} is a retrieval task: it is evaluated, not trained.")
-        if one.kind == "mask" and mixed is not None:
-            raise TaskError(
-                f"{one.name} is plain text, which trains no head and takes no part in a mix. Train a module on it "
-                "first, and the mix with --start on top of it."
-            )
     name = check_name(name or (mixed.name if mixed else found[0][0].name))
     before = compose(start, untrained=True) if start is not None else None
     check_base(before, on)
+    ready = [begun for one in operators if (begun := one.begin(data)) is not None]
     given = tuple(
-        _task_rows(one, source, on, settings, data, train_from, train_languages, limit, on_bad_row, progress)
+        _task_rows(
+            one, source, on, settings, data, train_from, train_languages, limit, on_bad_row, progress, operators, ready
+        )
         for one, source in found
     )
     if (settings.patience or settings.eval_every) and not all(one.dev for one in given):
@@ -233,9 +247,24 @@ def prepare_job(
             f"{len(without.rows.examples)} training rows none can be held out. Leave both out, or give more rows."
         )
     job = Job(given, mixed, before, method, settings, on, engine, name)
-    if job.trains == "none" and given[0].task.kind == "mask":
-        raise UsageError(f"--method none trains the head alone, but plain text ({given[0].task.name}) trains no head.")
+    _refuse_idle(job.augmented)
+    text = next((one.task.name for one in given if one.task.kind == "mask"), None)
+    if job.trains == "none" and text is not None:
+        raise UsageError(f"--method none trains the head alone, but plain text ({text}) trains no head.")
     return job if settings.memory is None else fit_memory(job)
+
+
+def _refuse_idle(augmented: Sequence[dict[str, Any]]) -> None:
+    """Refuse a data operator that changed nothing: its name in the lineage would be untrue."""
+    changed: dict[str, int] = {}
+    for one in augmented:
+        if "rows_changed" in one:
+            changed[one["operator"]] = changed.get(one["operator"], 0) + one["rows_changed"]
+    for operator, count in changed.items():
+        if not count:
+            told = next(one for one in augmented if one["operator"] == operator)
+            counts = ", ".join(f"{name} {value}" for name, value in told.items() if isinstance(value, int))
+            raise UsageError(f"{operator}: no training row was changed ({counts}). Give it other options.")
 
 
 def _task_rows(
@@ -249,11 +278,14 @@ def _task_rows(
     limit: int | None,
     on_bad_row: OnBadRow,
     progress: bool,
+    operators: Sequence[Augmentation],
+    ready: Sequence[Ready],
 ) -> TaskRows:
     """The training and dev rows of a task."""
-    trained_from, source = _training_task(task, source, train_from, data, train_languages)
+    added = [language for one in operators for language in one.adds]
+    trained_from, source = _training_task(task, source, train_from, data, train_languages, added)
     splits = source.splits(trained_from)
-    languages = list(dict.fromkeys(train_languages or [trained_from.source_language]))
+    languages = list(dict.fromkeys([*(train_languages or [trained_from.source_language]), *added]))
     for language in languages:
         if language not in splits["train"]:
             raise TaskError(
@@ -261,6 +293,12 @@ def _task_rows(
                 f"{did_you_mean(language, splits['train'])} Languages there: {', '.join(splits['train'])}."
             )
     loads = [source.load(trained_from, "train", language, on_bad_row=on_bad_row) for language in languages]
+    translated = [language for language, loaded in zip(languages, loads, strict=True) if loaded.translated]
+    if plain := [language for language in added if language not in translated]:
+        raise UsageError(
+            f"translated: {source.describe} does not say that the training rows of {trained_from.name} in '{plain[0]}' "
+            "are machine translated. Say so there (translated: [...]), or take them as they are with --train-languages."
+        )
     rows = [example for loaded in loads for example in loaded.examples]
     digests = {file.path: file.sha256 for loaded in loads for file in loaded.files}
     notes = [warning for loaded in loads for warning in loaded.warnings]
@@ -282,6 +320,16 @@ def _task_rows(
         rows = list(_sample(rows, limit, settings.seed))
     if not rows:
         raise TaskError(f"{trained_from.name}: no training rows are left after holding out dev rows.")
+    augmented: list[dict[str, Any]] = []
+    if translated:
+        count = sum(row.language in translated for row in rows)
+        augmented.append({"operator": str(Translated(languages=tuple(translated))), "rows": len(rows), "added": count})
+    for apply in ready:
+        done = apply(rows, trained_from, settings.seed)
+        rows = list(done.rows)
+        augmented.append(done.facts)
+        notes += done.notes
+        digests |= done.files
     max_length = min(settings.max_length or task.max_length, on.max_length)
     prepared = prepare(task.kind, rows, on.tokenizer, max_length, progress=progress)
     if not prepared.items:
@@ -292,11 +340,16 @@ def _task_rows(
         notes.append(f"{prepared.unlabelled} words have no sub-word, so nothing is learned from them.")
     origin = [loaded.origin for loaded in loads]
     held = prepare(task.kind, dev, on.tokenizer, min(task.max_length, on.max_length)) if dev else None
-    return TaskRows(task, trained_from, prepared, held, origin, digests, dropped, notes)
+    return TaskRows(task, trained_from, prepared, held, origin, digests, dropped, notes, augmented)
 
 
 def _training_task(
-    task: Task, source: DataSource, train_from: str | None, data: DataLike, languages: Sequence[str] | None
+    task: Task,
+    source: DataSource,
+    train_from: str | None,
+    data: DataLike,
+    languages: Sequence[str] | None,
+    added: Sequence[str],
 ) -> tuple[Task, DataSource]:
     """The task whose training rows are used, and where they are: the one named, the task itself, or, where it has
     none in these languages, the one it borrows from. A user's own task has its files beside it; another task's are
@@ -316,7 +369,7 @@ def _training_task(
         try:
             where = source if candidate is task else resolve_task(candidate, data)[1]
             rows = where.splits(candidate).get("train", ())
-            wanted = languages or [candidate.source_language]
+            wanted = [*(languages or [candidate.source_language]), *added]
             if rows and (candidate is candidates[-1] or set(rows).intersection(wanted)):
                 return candidate, where
             of = f" in {', '.join(wanted)}, only in {', '.join(rows)}" if rows else ""

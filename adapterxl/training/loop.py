@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.collate import Batch, collate, count_targets, epoch_batches
+from ..data.collate import Batch, collate, count_targets
 from ..data.items import Item, lengths_of
 from ..data.masking import Masking
-from ..durable import write_file
 from ..engines import Engine
 from ..errors import TrainingError
 from ..evaluation.zero_shot import peak_memory
 from ..modules import Head
 from ..modules.heads import row_losses
+from .batches import Batches, count_steps
 from .checkpoint import Checkpoint, read_checkpoints, write_checkpoint
+from .log import Log
 from .processes import Processes, is_main
+from .request import Request, differences, fixed, in_words
 from .settings import Settings
 
 
@@ -51,7 +52,8 @@ class Loop:
         sample: The stream of a batch by the batch's number from 0; always the first where there is but one.
         dev_score: Gives each task's dev score at the present state, higher is better; None where there is no dev set.
         folder: Where log and checkpoints go; None keeps nothing.
-        request: Digest of what is trained on what: only a checkpoint of the same request is taken up again.
+        request: What is trained on what: only a checkpoint of the same request is taken up again, or one that differs
+            in what may differ, with `override`.
     """
 
     def __init__(
@@ -66,10 +68,11 @@ class Loop:
         sample: Callable[[int], int] | None = None,
         dev_score: Callable[[], Mapping[str, float]] | None = None,
         folder: Path | None = None,
-        request: str = "",
+        request: Request | None = None,
     ) -> None:
         self.engine, self.streams, self.settings, self.rate, self.device = engine, streams, settings, rate, device
-        self.name, self.dev_score, self.folder, self.request = name, dev_score, folder, request
+        self.name, self.dev_score, self.folder, self.request = name, dev_score, folder, request or {}
+        self.log = None if folder is None or not is_main() else Log(folder / "log.jsonl")
         self.sample = sample or (lambda number: 0)
         lengths = [lengths_of(stream.items) for stream in streams]
         self.batches = Batches([one for each in lengths for one in each], settings)
@@ -98,11 +101,16 @@ class Loop:
         self.seconds = 0.0
         self.tokens = 0
         self.scored = 0  # the last step whose dev score was looked at
+        self.pieces = 1  # that every batch is cut into, since memory was short
+        self.halved: dict[str, int] = {}  # the pieces by the step that they began at
+        self.overridden: list[dict[str, Any]] = []  # what the run went on with in another way, and at which step
+        self.saved: list[int] = []  # steps whose checkpoints are whole, the oldest first
         self.error: TrainingError | None = None
         self.figures: dict[str, float] = {}  # of the last step that was looked at
         self._since: tuple[float, int] | None = None  # time and tokens at the first step that was not looked at
-        # Loss, gradient norm and number of the last step, or of the first that was not finite; then `_broken` is 1.
-        self._figures = torch.zeros(3, dtype=torch.float64, device=device)
+        # Loss, number, gradient norm and each parameter's of the last step, or of the first that was not finite;
+        # then `_broken` is 1.
+        self._figures = torch.zeros(3 + len(self.parameters), dtype=torch.float64, device=device)
         self._broken = torch.zeros((), device=device)
 
     # --- an optimizer step, in the order of these
@@ -112,35 +120,46 @@ class Loop:
         self._lr = self.settings.rate_at(self.step, self.steps, self.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr
-        self._drawing, self._used = list(self.drawn), set[int]()
+        self.optimizer.zero_grad(set_to_none=True)  # of a step that memory was too short for
+        self._drawing = list(self.drawn)
+        first = sum(self.drawn)
+        self._used = {self.sample(first + micro) for micro in range(self.settings.accumulation)}
         self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.step_tokens = self._area = 0
 
-    def next_batch(self, processes: Processes) -> Batch | None:
-        """The next batch, or this process's share of it; None where nothing can be learned from that."""
+    def next_batch(self) -> None:
+        """Draw the items of the next batch."""
         self._at = self.sample(sum(self._drawing))
         stream, number = self.streams[self._at], self._drawing[self._at]
         items = [stream.items[i] for i in self.drawn_from[self._at][number]]
         if stream.masking is not None:  # before it is shared, so that processes change no mask
             items = stream.masking.again(items, [self.settings.seed, 5, number])
         self._drawing[self._at] += 1
-        self._used.add(self._at)
         rows = [len(row) for item in items for row in item.rows]
         self.step_tokens += sum(rows)
         self._area += len(rows) * max(rows)
-        own = processes.share(items)
-        # A loss is a mean; shares may hold more or fewer targets, so each counts by them.
-        self._weight = count_targets(stream.kind, own) / max(1, count_targets(stream.kind, items))
-        return collate(stream.kind, own, self.device) if self._weight else None
+        self.items, self.longest = items, max(rows)
 
-    def losses(self, hidden: Tensor | None, batch: Batch | None, processes: Processes) -> list[Tensor]:
-        """What this training adds to the loss, for the hidden states of its batch; nothing waits for the device."""
+    def piece(self, processes: Processes, number: int) -> Batch | None:
+        """A piece of this process's share of the batch; None where nothing can be learned from that."""
+        kind = self.streams[self._at].kind
+        own = processes.share(self.items)[number :: self.pieces]
+        # A loss is a mean; shares and pieces may hold more or fewer targets, so each counts by them.
+        self._weight = count_targets(kind, own) / max(1, count_targets(kind, self.items))
+        return collate(kind, own, self.device) if self._weight else None
+
+    def losses(self, hidden: Tensor | None, batch: Batch | None, *, penalty: bool) -> list[Tensor]:
+        """What this training adds to the loss, for the hidden states of its piece; nothing waits for the device.
+
+        Args:
+            penalty: Whether the engine's is added here; once a batch it is.
+        """
         found, stream = [], self.streams[self._at]
         if batch is not None and hidden is not None:
             scores = stream.head.train()(hidden, batch.ragged, batch.select)
             found.append(row_losses(stream.kind, scores, batch.ragged, batch.targets) * self._weight)
-        if processes.rank == 0 and (penalty := self.engine.penalty()) is not None:
-            found.append(penalty)
+        if penalty and (value := self.engine.penalty()) is not None:
+            found.append(value)
         if not found:
             return []
         loss = sum(found[1:], found[0]) / self.settings.accumulation
@@ -162,8 +181,13 @@ class Loop:
 
     def judge(self) -> None:
         """Clip the gradient, and note whether loss and gradient are finite: on the device, without waiting for it."""
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        fresh = torch.stack([self._loss, norm.double(), torch.full_like(self._loss, self.step + 1)])
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        norms = dict(zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True))  # as clip_grad_norm_
+        norm = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+        nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.max_grad_norm, norm)
+        each = [norms.get(name, torch.zeros_like(norm)) for name in self.parameters]
+        fresh = torch.stack([self._loss, torch.full_like(self._loss, self.step + 1)])
+        fresh = torch.cat([fresh, torch.stack([norm, *each]).double()])
         self._figures = torch.where(self._broken > 0, self._figures, fresh)
         self._broken = torch.maximum(self._broken, 1 - torch.isfinite(fresh).all().float())
 
@@ -174,7 +198,7 @@ class Loop:
 
     def look(self) -> None:
         """Read the figures; if a step was not finite, the state is the one before it, as no update was made since."""
-        loss, norm, step = self._figures.tolist()
+        loss, step, norm, *norms = self._figures.tolist()
         assert self._since is not None
         seconds, tokens = time.monotonic() - self._since[0], self.tokens + self.step_tokens - self._since[1]
         self._since = None
@@ -189,14 +213,32 @@ class Loop:
             return
         self.optimizer.zero_grad(set_to_none=True)
         self.step = int(step) - 1
-        before = [self.sample(number) for number in range(self.step * self.settings.accumulation)]
-        self.drawn = [before.count(stream) for stream in range(len(self.streams))]
-        what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+        self._draw_up_to_here()
         kept = f" The state before it is kept in {self.folder}." if self.folder else ""
         self.error = TrainingError(
-            f"Step {self.step + 1}: the {what} is {value}; the run stops and no module is written.{kept} "
-            f"Start anew with --overwrite and a lower --lr than {self.rate:g}, or with --dtype fp32."
+            f"Step {self.step + 1}: {self._broken_where(loss, norm, norms)}; the run stops and no module is written."
+            f"{kept} Start anew with --overwrite and a lower --lr than {self.rate:g}, or with --dtype fp32."
         )
+
+    def _broken_where(self, loss: float, norm: float, norms: Sequence[float]) -> str:
+        """Which tensor it is; of gradients the first on the way down from the loss."""
+        bad = [(name, value) for name, value in zip(self.parameters, norms, strict=True) if not math.isfinite(value)]
+        named = f"the gradient of {bad[-1][0]}" if bad else "the gradient norm"
+        many = f" ({len(bad)} of {len(norms)} gradients, this one first)" if len(bad) > 1 else ""
+        if math.isfinite(loss):
+            return f"{named} is {bad[-1][1] if bad else norm}{many}, at a loss of {loss:g}"
+        return f"the loss is {loss}" + (f", and {named}{many}" if bad else "")
+
+    def _draw_up_to_here(self) -> None:
+        """Set the batches drawn to those of the steps done."""
+        before = [self.sample(number) for number in range(self.step * self.settings.accumulation)]
+        self.drawn = [before.count(stream) for stream in range(len(self.streams))]
+
+    def halve(self) -> None:
+        """From this step on, cut every batch into twice as many pieces."""
+        self.pieces *= 2
+        self.halved[str(self.step + 1)] = self.pieces
+        self._log({"pieces": self.pieces}, self.step + 1)
 
     def update(self) -> None:
         self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # read by the fused kernel: 1 skips
@@ -253,6 +295,8 @@ class Loop:
             "tokens": self.tokens,
             "stopped_early": self.stopped,
             **({"best_step": self.best_step} if self.best_state else {}),
+            **({"pieces": self.halved} if self.halved else {}),
+            **({"overridden": self.overridden} if self.overridden else {}),
         }
 
     def log_step(self) -> None:
@@ -261,18 +305,16 @@ class Loop:
             drawn = {"batches": dict(zip(names, self.drawn, strict=True))} if len(names) > 1 else {}
             self._log(self.figures | drawn)
 
-    def _log(self, figures: dict[str, Any]) -> None:
-        if self.folder is None or not is_main():
-            return
-        line = {
-            "step": self.step,
-            "epoch": round(self.batches.epochs_before(self.step * self.settings.accumulation), 4),
-            **figures,
-        }
-        line["peak_memory_bytes"] = peak_memory(self.device)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+    def _log(self, figures: dict[str, Any], step: int | None = None) -> None:
+        if self.log is not None:
+            step = step or self.step
+            epoch = round(self.batches.epochs_before(step * self.settings.accumulation), 4)
+            self.log.write({"step": step, "epoch": epoch, **figures, "peak_memory_bytes": peak_memory(self.device)})
+
+    def checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: parameters, two moments, the best state, and random states."""
+        copies = 4 if self.settings.patience else 3
+        return 50_000 + sum((copies * p.numel() + 1) * p.element_size() for p in self.parameters.values())
 
     def save(self, random: Mapping[str, Tensor]) -> None:
         """Keep the state after `step` steps, with the random states that go with it."""
@@ -284,23 +326,34 @@ class Loop:
                 tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
         tensors |= {f"random.{device}": state for device, state in random.items()}
-        values = {name: getattr(self, name) for name in _VALUES}
+        values = {name: getattr(self, name) for name in (*_VALUES, "request")}
         write_checkpoint(self.folder / "checkpoints", Checkpoint(self.step, tensors, values))
 
-    def checkpoints(self) -> list[Checkpoint]:
-        """States that this run can go on from, newest first."""
+    def checkpoints(self, override: bool = False) -> list[Checkpoint]:
+        """States that this run can go on from, newest first.
+
+        Raises:
+            TrainingError: If all are of another request, naming what differs.
+        """
         found = [] if self.folder is None else read_checkpoints(self.folder / "checkpoints")
-        if any(one.values["request"] != self.request for one in found):
-            raise TrainingError(
-                f"{self.folder}: was started with other data, settings or base. Give the same again to --resume, "
-                "or --overwrite to start anew."
-            )
-        return found
+        same = [one for one in found if one.values["request"] == self.request]
+        if same or not found:
+            return same
+        changed = differences(found[0].values["request"], self.request)
+        stuck = fixed(changed)
+        if override and not stuck:
+            return found
+        only = {key: changed[key] for key in stuck} if override else changed
+        raise TrainingError(
+            f"{self.folder}: was started otherwise: {in_words(only)}. Give the same again to --resume"
+            + ("" if stuck else f", --override to go on after step {found[0].step} as asked now")
+            + ", or --overwrite to start anew."
+        )
 
     def take_up(self, found: Checkpoint | None) -> None:
         """Go on from a state, or from the beginning."""
-        if self.folder is not None and is_main():
-            _cut_log(self.folder / "log.jsonl", 0 if found is None else found.step)
+        if self.log is not None:
+            self.log.cut(0 if found is None else found.step)
         if found is None:
             return
         with torch.no_grad():
@@ -320,79 +373,10 @@ class Loop:
         self.step = found.step
         for name in _VALUES:
             setattr(self, name, found.values[name])
+        if changed := differences(found.values["request"], self.request):
+            self.overridden = [*self.overridden, {"step": self.step, "changed": in_words(changed)}]
+            self._draw_up_to_here()
 
 
-# What a checkpoint holds beside tensors.
-_VALUES = ("request", "scored", "best", "best_step", "stale", "seconds", "tokens", "drawn")
-
-
-class Batches:
-    """All batches of a run, by their number from 0. Epochs may differ in their number of batches."""
-
-    def __init__(self, lengths: Sequence[int], settings: Settings) -> None:
-        self.lengths, self.settings = lengths, settings
-        self._ends: list[int] = []  # batches up to the end of each epoch
-        self._epoch, self._order = -1, list[list[int]]()
-
-    def epoch(self, number: int) -> list[list[int]]:
-        """The batches of one epoch, as indices of items."""
-        if number != self._epoch:
-            self._order = epoch_batches(
-                self.lengths,
-                batch_size=self.settings.batch_size,
-                tokens_per_batch=self.settings.tokens_per_batch,
-                seed=self.settings.seed,
-                epoch=number,
-            )
-            self._epoch = number
-        return self._order
-
-    def end(self, epoch: int) -> int:
-        """Batches from the start of the run to the end of an epoch; 0 for epoch -1."""
-        while len(self._ends) <= epoch:
-            before = self._ends[-1] if self._ends else 0
-            self._ends.append(before + len(self.epoch(len(self._ends))))
-        return self._ends[epoch] if epoch >= 0 else 0
-
-    def __getitem__(self, number: int) -> list[int]:
-        epoch = self._epoch_of(number)
-        return self.epoch(epoch)[number - self.end(epoch - 1)]
-
-    def epochs_before(self, number: int) -> float:
-        """How many epochs, as a fraction, the first `number` batches are."""
-        epoch = self._epoch_of(number)
-        begin = self.end(epoch - 1)
-        return epoch + (number - begin) / (self.end(epoch) - begin)
-
-    def _epoch_of(self, number: int) -> int:
-        epoch = 0
-        while self.end(epoch) <= number:
-            epoch += 1
-        return epoch
-
-
-def count_steps(batches: Batches, settings: Settings) -> int:
-    """Optimizer steps of a run; the last may have taken batches beyond the last epoch's end to be whole."""
-    if settings.max_steps is not None:
-        return settings.max_steps
-    whole, part = divmod(settings.epochs or 0.0, 1)
-    count = float(batches.end(int(whole) - 1))
-    if part:
-        count += part * (batches.end(int(whole)) - batches.end(int(whole) - 1))
-    return max(1, math.ceil(count / settings.accumulation))
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop lines after the step that a run goes on from; they are going to be written again."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        # A line without its end was cut by a crash, after the last checkpoint.
-        kept = [line for line in lines if line.endswith("\n") and 0 < json.loads(line)["step"] <= step]
-        write_file(path, "".join(kept).encode())
-
-
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+# What a checkpoint holds beside tensors. The schedule is a function of the step.
+_VALUES = ("scored", "best", "best_step", "stale", "seconds", "tokens", "drawn", "pieces", "halved", "overridden")

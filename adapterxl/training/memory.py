@@ -13,8 +13,8 @@ from ..data.items import Item, lengths_of
 from ..errors import UsageError
 from ..frozen import available
 from ..modules import Head, Part
+from .batches import Batches, count_steps
 from .cost import Cost, Options, step_cost
-from .loop import Batches, count_steps
 from .settings import Settings, memory_bytes
 
 if TYPE_CHECKING:

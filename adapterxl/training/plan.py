@@ -11,8 +11,8 @@ from ..backbone import Backbone
 from ..data.items import Item, lengths_of
 from ..data.prepare import Prepared
 from ..modules import FusionPart, Head, Part
+from .batches import Batches, count_steps
 from .cost import Cost
-from .loop import Batches, count_steps
 from .memory import breakdown, costliest, options_of, run_cost, size
 from .settings import Settings
 
@@ -70,11 +70,13 @@ def estimate(
     rate: float,
     engine: str,
     dev: int,
+    augmented: Sequence[Mapping[str, Any]] = (),
 ) -> TrainingPlan:
     """Put a plan together. The backward pass through frozen weights costs one forward, half of the usual two.
 
     Args:
         tasks: Each task's head and items.
+        augmented: What data operators did to the rows.
     """
     lengths = [length for _, items in tasks for length in lengths_of(items)]
     tokens, squares = sum(lengths), sum(length * length for length in lengths)
@@ -97,6 +99,7 @@ def estimate(
             "rows",
             f"{len(rows.examples):,} ({len(lengths):,} items, {tokens:,} tokens, {rows.truncated:,} cut)",
         ),
+        *((("augmented by", "; ".join(one["operator"] for one in augmented)),) if augmented else ()),
         ("dev rows", f"{dev:,}"),
         ("on top of", ", ".join(p.name for p in frozen) or "nothing"),
         ("steps", f"{steps:,} of about {batch} rows, learning rate up to {rate:g}, engine {engine}"),

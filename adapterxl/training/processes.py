@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from ..errors import AdapterXLError, TrainingError
 
 T = TypeVar("T")
 
@@ -60,6 +62,22 @@ class Processes:
 
         found: T = broadcast_object_list([value])[0]
         return found
+
+    def main_first(self, work: Callable[[], object]) -> None:
+        """Do something in the main process only, before any goes on.
+
+        Raises:
+            TrainingError: In every process, if it failed in the main one; there the error itself.
+        """
+        failed: BaseException | None = None
+        if self.rank == 0:
+            try:
+                work()
+            except AdapterXLError as error:
+                failed = error
+        said = self.from_main(None if failed is None else str(failed))
+        if said is not None:
+            raise failed or TrainingError(said)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """A tensor of every process, by rank."""

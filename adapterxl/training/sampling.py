@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..data.resolve import TaskLike
 from ..errors import UsageError, did_you_mean
 from ..tasks.base import Task
 
-SAMPLINGS = ("proportional", "uniform", "temperature", "capped")
+SAMPLINGS = ("proportional", "uniform", "temperature", "capped", "weights")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Mix:
     - uniform: 1;
     - temperature=T: n ** (1 / T); 1 is proportional, and uniform is far away (Devlin et al. 2018's multilingual
       BERT; Arivazhagan et al. 2019, https://arxiv.org/abs/1907.05019);
-    - capped=N: min(n, N) (examples-proportional mixing of T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
+    - capped=N: min(n, N) (examples-proportional mixing of T5, Raffel et al. 2020, https://arxiv.org/abs/1910.10683);
+    - weights=4:1: as said, one for each task, whatever n: every fifth batch of the second.
 
     An epoch of a mix is as many batches as the rows of all its tasks fill.
     """
@@ -49,12 +51,14 @@ class Mix:
         """The name of the module, unless another is given."""
         return "-".join(short_name(task) for task in self.tasks).lower()[:64]
 
-    def _rule(self) -> tuple[str, float]:
+    def _rule(self) -> tuple[str, Any]:
         kind, _, text = self.sampling.partition("=")
+        if kind == "weights":
+            return kind, self._weights(text)
         if kind not in SAMPLINGS:
             raise UsageError(
                 f"sampling: found '{self.sampling}'.{did_you_mean(kind, SAMPLINGS)} Expected proportional, uniform, "
-                "temperature=T or capped=N, such as temperature=2 or capped=50000."
+                "temperature=T, capped=N or weights=A:B, such as temperature=2, capped=50000 or weights=4:1."
             )
         try:
             value = float(text) if text else 0.0
@@ -68,6 +72,19 @@ class Mix:
             )
         return kind, value
 
+    def _weights(self, text: str) -> list[float]:
+        try:
+            weights = [float(weight) for weight in text.split(":")]
+        except ValueError:
+            weights = []
+        if len(weights) != len(self.tasks) or not all(weight > 0 and np.isfinite(weight) for weight in weights):
+            wanted = ":".join("4" if n == 0 else "1" for n in range(len(self.tasks)))
+            raise UsageError(
+                f"sampling: found '{self.sampling}', expected a weight above 0 for each of {len(self.tasks)} tasks, "
+                f"such as weights={wanted}."
+            )
+        return weights
+
     def shares(self, rows: Sequence[int]) -> list[float]:
         """The probability of each task, for its number of training rows."""
         kind, value = self._rule()
@@ -75,6 +92,7 @@ class Mix:
         rates = {
             "proportional": lambda: sizes,
             "uniform": lambda: np.ones_like(sizes),
+            "weights": lambda: np.asarray(value),
             "temperature": lambda: (sizes / sizes.max()) ** (1 / value),
             "capped": lambda: np.minimum(sizes, value),
         }[kind]()
@@ -92,7 +110,7 @@ def mix(*tasks: TaskLike, sampling: str = "proportional") -> Mix:
 
     Args:
         tasks: Task names, Tasks, or paths of a user's own `my_task.yaml`.
-        sampling: "proportional", "uniform", "temperature=T" or "capped=N".
+        sampling: "proportional", "uniform", "temperature=T", "capped=N" or "weights=A:B".
 
     Raises:
         UsageError: If there are fewer than two tasks, one is named twice, or the sampling is not one of these.

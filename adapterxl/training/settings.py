@@ -11,6 +11,8 @@ from ..errors import UsageError
 
 # Of a head alone on the frozen backbone, at hidden size 768.
 HEAD_LR = 1e-3
+# Settings that change no result.
+NO_RESULT = {"trunk_cache_limit", "checkpoint_every", "log_every", "halve_on_oom"}
 
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -49,6 +51,8 @@ class Settings(BaseModel):
         memory: What a step may take, such as "4GB": options of the backbone and smaller batches (more of them a step)
             are chosen so that it fits, those that change no number first. Of a backbone whose weights are loaded the
             precision stays; one with ``load=False`` may also get bf16, 8 or 4 bits.
+        halve_on_oom: Where memory is too short for a step, cut its batches and all later ones into two pieces, or four
+            and so on, and make the step anew: the same rows per step, with the same gradient within rounding.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -72,6 +76,7 @@ class Settings(BaseModel):
     trunk_cache: Literal["bf16", "fp32", "fp64"] | None = None  # fp64 for checks
     trunk_cache_limit: float = Field(20.0, gt=0)
     memory: str | None = None
+    halve_on_oom: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:

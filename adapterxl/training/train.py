@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..artifacts.module import check_name
 from ..artifacts.store import MANIFEST, check_target
 from ..backbone import Backbone
 from ..console import say
+from ..data.augment import AugmentLike
 from ..data.examples import ChoiceExample
 from ..data.masking import Masking
 from ..data.resolve import DataLike, TaskLike
@@ -31,6 +33,8 @@ from .job import Job, TaskRows, prepare_job
 from .loop import Loop, Stream
 from .plan import TrainingPlan, estimate, together
 from .processes import Processes, is_main
+from .randomness import seeded
+from .run_folder import check_space, held, run_folder
 from .sampling import Mix, is_mix, read_mix, short_name
 from .settings import Settings
 from .together import Together
@@ -49,9 +53,11 @@ def train(
     train_from: str | None = None,
     train_languages: Sequence[str] | None = None,
     limit: int | None = None,
+    augment: AugmentLike = None,
     name: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     on_bad_row: OnBadRow = "stop",
     progress: bool = True,
@@ -63,16 +69,20 @@ def train(
             with several heads. A list of these gives a module each, as a dict by task name; `out` then holds one folder
             for each. The packed engine trains them together, in one pass over the backbone; others one by one. A dict
             gives names to the modules, and to each what is its own of task, method, settings, start, train_from,
-            train_languages, limit and on_bad_row: ``{"pos-4": {"task": "udpos", "method": LoRA(rank=4)}}``; the task
-            is the name where it is not said.
+            train_languages, limit, augment and on_bad_row: ``{"pos-4": {"task": "udpos", "method": LoRA(rank=4)}}``;
+            the task is the name where it is not said.
         method: LoRA or Bottleneck settings; None trains the head alone.
         start: Composition, module or folder to train on top of; it stays frozen and becomes part of the result. Of a
             `fuse` that was not trained before, the attention is trained too; its members stay frozen.
         train_from: Another task's training rows stand in (same kind and labels).
         limit: This many training rows, a sample by seed; of a mix, of each task.
+        augment: Data operators on the training rows, in order: "codeswitch(ratio=0.5, lexicon=FOLDER)", ... Dev rows
+            stay as they are. `adapterxl list augmentations` names all.
         out: Folder to write. While training, ``<out>.run`` beside it holds log and checkpoints.
         resume: Go on from the last checkpoint in ``<out>.run``, if there is one; keep a finished module of the
             same request.
+        override: Go on although data, settings or device are others than the run was begun with, which the module's
+            manifest then says. Steps count on from the checkpoint's.
         overwrite: Replace an existing module; without `resume`, forget an unfinished run.
 
     Under a launcher (``accelerate launch``, torchrun) every batch is divided among the processes.
@@ -83,7 +93,8 @@ def train(
     """
     common: dict[str, Any] = dict(
         on=on, method=method, settings=settings, start=start, engine=engine, data=data, train_from=train_from,
-        train_languages=train_languages, limit=limit, on_bad_row=on_bad_row, progress=progress and is_main(),
+        train_languages=train_languages, limit=limit, augment=augment, on_bad_row=on_bad_row,
+        progress=progress and is_main(),
     )  # fmt: skip
     wanted = _wanted(task, name, settings)
     targets = _targets(wanted, out)
@@ -92,7 +103,7 @@ def train(
     for key, target in targets.items():
         if target is not None and key not in finished:
             check_target(target, overwrite)
-            runs[key] = _run_folder(target, resume, overwrite)
+            runs[key] = run_folder(target, resume, overwrite)
     jobs = {key: prepare_job(**common | _read(own)) for key, own in wanted.items()}
     modules = {key: _kept(jobs[key], folder) for key, folder in finished.items()}
     left = [key for key in wanted if key not in finished]
@@ -102,14 +113,12 @@ def train(
             continue
         precision = "bf16" if on.device.type == "cuda" and on.dtype == torch.bfloat16 else "no"
         processes = Processes(on.device, precision)
-        if processes.rank == 0:
-            for key in keys:
-                if key in runs and not resume:
-                    shutil.rmtree(runs[key], ignore_errors=True)
-        processes.wait()
-        with _seeded(jobs[keys[0]].settings.seed, processes.rank, on.device):
+        with ExitStack() as stack:
+            for folder in (runs[key] for key in keys if key in runs):
+                processes.main_first(partial(stack.enter_context, held(folder, resume=resume)))
+            stack.enter_context(seeded(jobs[keys[0]].settings.seed, processes.rank, on.device))
             each = [(jobs[key], runs.get(key), targets[key]) for key in keys]
-            modules |= zip(keys, _fit(each, processes, resume, overwrite, progress), strict=True)
+            modules |= zip(keys, _fit(each, processes, resume, override, overwrite, progress), strict=True)
     return modules[_ONE] if _ONE in wanted else {key: modules[key] for key in wanted}
 
 
@@ -119,6 +128,7 @@ def plan(
     settings: Settings | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    override: bool = False,
     overwrite: bool = False,
     name: str | None = None,
     **arguments: Any,
@@ -141,12 +151,12 @@ def _estimate(job: Job) -> TrainingPlan:
         job.on, job.new_part(), job.start_parts(), job.rows, answered, job.settings,
         task=job.task.name if job.mix is None else str(job.mix),
         origin="; ".join(origin for one in job.given for origin in one.origin),
-        rate=job.rate, engine=job.engine, dev=len(job.dev),
+        rate=job.rate, engine=job.engine, dev=len(job.dev), augmented=job.augmented,
     )  # fmt: skip
 
 
 _ONE = ""  # the key of a module that was asked for alone
-_OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "on_bad_row")
+_OF_EACH = ("task", "method", "settings", "start", "train_from", "train_languages", "limit", "augment", "on_bad_row")
 
 
 def _wanted(
@@ -201,7 +211,9 @@ def _kept(job: Job, folder: Path) -> TaskModule:
             f"{folder}: holds a module of other data, settings or base, so there is nothing to resume. "
             "Give another --out, or --overwrite to replace it."
         )
-    say([f"{folder} is finished already, and is kept."] if is_main() else ())
+    if is_main():
+        say([f"{folder} is finished already, and is kept."])
+        shutil.rmtree(run_folder(folder, resume=True, overwrite=False), ignore_errors=True)  # killed just before that
     return kept
 
 
@@ -209,6 +221,7 @@ def _fit(
     each: Sequence[tuple[Job, Path | None, Path | None]],
     processes: Processes,
     resume: bool,
+    override: bool,
     overwrite: bool,
     progress: bool,
 ) -> list[TaskModule]:
@@ -232,7 +245,10 @@ def _fit(
         processes.wait()
         modules[index] = module if out is None else replace(module, path=out)
 
-    Together(loops, processes, ended, progress=progress).run(resume=resume)
+    for loop in loops:
+        if loop.folder is not None:
+            processes.main_first(partial(check_space, loop.folder, sum(one.checkpoint_bytes() for one in loops)))
+    Together(loops, processes, ended, progress=progress).run(resume=resume, override=override)
     return [modules[index] for index in range(len(each))]
 
 
@@ -259,7 +275,7 @@ def make_loop(job: Job, folder: Path | None = None, *, progress: bool = False) -
         sample=None if job.mix is None else job.mix.sampler(_rows(job), job.settings.seed),
         dev_score=(lambda: _dev_scores(job, loop)) if job.dev else None,
         folder=folder,
-        request=job.request_digest(),
+        request=job.request(),
     )  # fmt: skip
     return loop
 
@@ -288,7 +304,8 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
             tensors = {name: tensor.cpu().clone() for name, tensor in stream.head.tensors().items()}
             states[stream.head] = HeadState(stream.kind, stream.head.labels, tensors)
     heads = {stream.task: states[stream.head] for stream in loop.streams if stream.head in states}
-    start, first = job.start, job.given[0]
+    start = job.start
+    first = next((one for one in job.given if one.task.kind != "mask"), job.given[0])  # whose head answers
     training = {
         "method": job.trains,
         "options": {}
@@ -303,7 +320,9 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         "lr": job.rate,
         "settings": {k: v for k, v in job.settings.model_dump().items() if v is not None},
         "seed": job.settings.seed,
+        **({"augment": job.augmented} if job.augmented else {}),
         "rows": sum(_rows(job)),
+        "languages": sorted({row.language for one in job.given for row in one.rows.examples}),
         "dev_rows": len(job.dev),
         "dropped_rows": sum(one.dropped for one in job.given),
         "truncated_rows": sum(one.rows.truncated for one in job.given),
@@ -324,6 +343,7 @@ def _result(job: Job, loop: Loop, facts: dict[str, Any]) -> TaskModule:
         base=job.on.describe(),
         operator="train",
         composition=start.text if start else None,
+        lineage={"operator": "train", "parents": [start.as_parent()]} if start else None,
         training=json.loads(json.dumps(training)),
         notes=tuple(dict.fromkeys((*(start.notes if start else ()), *bits_note(job.on.bits)))),
         heads={} if job.mix is None else dict(sorted(heads.items())),
@@ -351,7 +371,8 @@ def _mix_facts(job: Job, loop: Loop) -> dict[str, Any]:
     return {
         "sampling": job.mix.sampling,
         "tasks": {
-            one.task.name: {"rows": count, "share": round(share, 6), "batches": drawn} | _task_facts(one)
+            one.task.name: {"kind": one.task.kind, "rows": count, "share": round(share, 6), "batches": drawn}
+            | _task_facts(one)
             for one, count, share, drawn in each
         },
     }
@@ -383,18 +404,3 @@ def _without_folders(origin: str) -> str:
     """An origin as artifacts record it: where files lay on one machine is nobody else's business."""
     words = origin.split()
     return " ".join(Path(word).name if word.rstrip(",").endswith((".yaml", ".yml")) else word for word in words)
-
-
-def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
-    folder = out.with_name(f"{out.name}.run")
-    if folder.exists() and not resume and not overwrite:
-        raise UsageError(f"{folder}: an unfinished run is there. Go on with --resume, or start anew with --overwrite.")
-    return folder
-
-
-@contextmanager
-def _seeded(seed: int, rank: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's generators start from the seed, apart in each process, and are put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + (rank << 32))
-        yield

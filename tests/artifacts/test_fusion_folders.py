@@ -16,6 +16,7 @@ import torch
 from adapters.composition import Fuse
 from safetensors.torch import load_file, save_file
 from samples import make_module, make_part, rows, scores
+from sealing import edit_manifest, mend
 
 from adapterxl.artifacts import fusion_layout, inspect, load, read_manifest, store
 from adapterxl.artifacts.module import TaskModule
@@ -183,10 +184,7 @@ def change(folder: Path, file: str, edit: Callable[[dict[str, torch.Tensor]], An
     tensors = load_file(folder / file)
     edit(tensors)
     save_file(tensors, folder / file, metadata={"format": "pt"})
-    manifest = json.loads((folder / store.MANIFEST).read_text())
-    data = (folder / file).read_bytes()
-    manifest["files"][file] = {"size": len(data), "sha256": store.sha256(data)}
-    (folder / store.MANIFEST).write_text(json.dumps(manifest))
+    mend(folder)
 
 
 def widen(tensors: dict[str, torch.Tensor]) -> None:
@@ -228,17 +226,15 @@ def test_other_tensors_are_refused_even_when_the_files_digest_was_mended(
         (lambda e: e["settings"].update(rank=2), r"found \(32, 3\), expected \(32, 2\)"),
         (lambda e: e["settings"].update(rank="3"), "of rank '3'"),
         (lambda e: e["members"][0].update(surprise=1), "surprise"),
-        (lambda e: e.update(where="../up"), "is used but not listed"),
+        (lambda e: e.update(where="up"), "is used but not listed"),
+        (lambda e: e.update(where="../up"), "parts.0.where"),
     ],
 )
 def test_a_wrong_entry_of_a_fusion_is_refused(
     edit: Callable[[dict[str, Any]], Any], said: str, xlmr: Backbone, tmp_path: Path
 ) -> None:
     make_module(xlmr, "module", parts_of("lora", xlmr)).save(tmp_path / "m")
-    path = tmp_path / "m" / store.MANIFEST
-    manifest = json.loads(path.read_text())
-    edit(manifest["parts"][0])
-    path.write_text(json.dumps(manifest))
+    edit_manifest(tmp_path / "m", lambda manifest: edit(manifest["parts"][0]))
     with pytest.raises(ArtifactError, match=said) as caught:
         load(tmp_path / "m")
     assert "\n" not in str(caught.value) and str(tmp_path / "m") in str(caught.value)

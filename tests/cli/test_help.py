@@ -11,7 +11,8 @@ import typer
 
 from adapterxl.cli import app, main
 
-VERBS = ("list", "train", "compose", "evaluate", "report", "run", "demo", "inspect", "verify", "import", "convert")
+VERBS = ("list", "train", "compose", "evaluate", "report", "run", "demo", "inspect", "verify", "push", "pull", "search",
+         "lexicon", "import", "convert")  # fmt: skip
 
 
 def options(verb: str) -> dict[str, object]:
@@ -49,6 +50,13 @@ def test_the_defaults_that_help_shows_are_those_of_the_settings():
         assert float(shown[name].show_default) == default, name  # type: ignore[attr-defined]
 
 
+def test_the_defaults_that_help_shows_are_those_of_the_induction():
+    from adapterxl.data.align import Induction
+
+    for name, default in vars(Induction()).items():
+        assert float(options("lexicon")[name].show_default) == default, name  # type: ignore[attr-defined]
+
+
 def test_the_defaults_that_help_shows_are_those_of_the_methods():
     from adapterxl.modules import SITES, VARIANTS, Bottleneck, LoRA
 
@@ -73,9 +81,10 @@ def test_every_option_of_a_method_can_be_given():
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        ("tasks", ("udpos", "mnli", "tatoeba", "anli_plus", "snli + mnli + anli;", "10 languages; on squad; f1,")),
+        ("tasks", ("udpos", "mnli", "tatoeba", "anli_plus", "snli + mnli + anli;", "10 languages; on squad; squad,")),
         ("methods", ("lora", "bottleneck", "none")),
         ("operators", ("merge", "stack")),
+        ("augmentations", ("codeswitch", "translated", "ratio, languages, lexicon,")),
     ],
 )
 def test_list_names_what_there_is(what, expected, capsys):

@@ -82,8 +82,8 @@ def test_layers_that_make_no_sense_are_refused(text):
         options.layer_numbers(text)
 
 
-def test_languages_are_all_or_a_list():
-    assert options.languages_of("all") == "all"
+def test_languages_are_all_those_of_a_benchmark_or_a_list():
+    assert [options.languages_of(name) for name in ("all", "xtreme-r")] == ["all", "xtreme-r"]
     assert options.languages_of("en, de") == ("en", "de")
 
 

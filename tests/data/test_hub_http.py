@@ -181,7 +181,8 @@ def test_every_family_is_read_over_http_with_its_commit_and_without_code(hub, tm
     expected = [
         "ClassifyExample(id='en:0', language='en', text='a', text_pair='b', label=2)",
         "TagExample(id='de:0', language='de', words=('Rom',), tags=(5,))",
-        "SpanExample(id='x', language='en', context='Rome is old.', question='How?', answers=(('old', 8),))",
+        "SpanExample(id='x', language='en', context='Rome is old.', question='How?', answers=(('old', 8),), "
+        "sentences=())",
         "ChoiceExample(id='en:0', language='en', context='A man', question='', choices=('w', 'x', 'y', 'z'), label=3)",
         "PairExample(id='de:0', language='de', text='Ja', english='Yes')",
         "ClassifyExample(id='hau:0', language='hau', text='c', text_pair=None, label=2)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from adapterxl.data import load_user_task
 from adapterxl.errors import DataError
@@ -94,3 +95,34 @@ def test_a_bad_task_file_is_refused_with_file_and_field(tmp_path, old, new, patt
 def test_a_task_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.yaml: cannot be read: No such file"):
         load_user_task(tmp_path / "gone.yaml")
+
+
+RANKED = {"name": "faq", "kind": "retrieve", "reader": "jsonl", "search": "passages", "candidates": "context",
+          "columns": {"context": "c", "question": "q", "answers": "a"}, "test": {"en": ["f.jsonl"]}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "metrics", "length"),
+    [({}, ("recall_at_10", "recall_at_1", "recall_at_5"), 512),
+     ({"search": "pooled", "candidates": "sentence"}, ("map_at_20", "own_language_at_20"), 256),
+     ({"metric": "recall_at_1"}, ("recall_at_1",), 512)],
+)  # fmt: skip
+def test_questions_about_passages_of_ones_own_are_retrieval(tmp_path, changed, metrics, length):
+    path = tmp_path / "faq.yaml"
+    path.write_text(yaml.safe_dump(RANKED | changed))
+    task, _ = load_user_task(path)
+    assert (task.metrics, task.max_length, task.form) == (metrics, length, "span")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"candidates": None}, "candidates: found search passages and candidates nothing, expected context or sentence"),
+     ({"search": "translation"}, "candidates: found search translation and candidates context"),
+     ({"search": "mined"}, "search: found 'mined'|search"), ({"metric": "mrr_at_20"}, "metric: found 'mrr_at_20'"),
+     ({"kind": "span"}, "search and candidates: are for kind retrieve, found kind span")],
+)  # fmt: skip
+def test_retrieval_that_does_not_fit_is_refused(tmp_path, changed, message):
+    path = tmp_path / "faq.yaml"
+    path.write_text(yaml.safe_dump(RANKED | changed))
+    with pytest.raises(DataError, match=message):
+        load_user_task(path)

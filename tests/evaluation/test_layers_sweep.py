@@ -11,8 +11,9 @@ from adapterxl import evaluate
 from adapterxl.backbone import Backbone
 from adapterxl.data import open_data
 from adapterxl.engines import get_engine
-from adapterxl.errors import DataError, UsageError
-from adapterxl.evaluation.layers import Sweep, sweep_layers, translation_score
+from adapterxl.errors import UsageError
+from adapterxl.evaluation.layers import Sweep, layer_score, sweep_layers
+from adapterxl.evaluation.sets import Sets
 from adapterxl.tasks import get_task
 
 VALUES = {
@@ -38,17 +39,14 @@ def test_only_dev_languages_are_asked_for_and_the_lowest_of_equal_layers_wins():
 
 def test_scores_are_those_of_evaluate_at_each_layer(tiny_xlmr: Path, tmp_path: Path):
     on, data = Backbone(tiny_xlmr, device="cpu"), write_data(tmp_path)
-    examples = open_data(data).load(get_task("tatoeba"), "test", "de").examples
-    score = translation_score(get_engine("packed")(on, (), None), on, {"de": examples})
+    sets = Sets(get_task("tatoeba"), open_data(data), on, {}, limit=None, on_bad_row="stop", center=False,
+                perturbation=None, tokens_per_batch=8192, progress=False)  # fmt: skip
+    score = layer_score(sets, get_engine("packed")(on, (), None), on, "test", ["de"], "mean")
     found = sweep_layers(score, range(on.layers + 1), ["de"])
     for layer in range(on.layers + 1):
         scored = evaluate(None, on=on, task="tatoeba", languages="de", data=data, layer=layer, progress=False)
         both = [record.value for record in scored.records]
         assert found.values[layer]["de"] == pytest.approx(sum(both) / 2, abs=1e-12) and len(both) == 2
-    with pytest.raises(UsageError, match=f"found layer 99; this backbone has hidden states 0 to {on.layers}"):
-        score(99, "de")
-    with pytest.raises(DataError, match="no sentences in fr; there are some in: de"):
-        score(0, "fr")
 
 
 @pytest.mark.parametrize(("layers", "dev"), [([], ["de"]), ([1], []), ([1, 1], ["de"]), ([1], ["de", "de"])])

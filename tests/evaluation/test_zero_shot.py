@@ -18,12 +18,14 @@ from adapterxl import evaluate, merge
 from adapterxl.artifacts import TaskModule
 from adapterxl.backbone import Backbone
 from adapterxl.data import open_data
+from adapterxl.data.perturb import Perturbation
 from adapterxl.engines import get_engine
 from adapterxl.errors import BackboneError, CompositionError, DataError, TaskError, UsageError
-from adapterxl.evaluation.languages import embed
+from adapterxl.evaluation.languages import embed, vector_reader
 from adapterxl.evaluation.metrics import get_metric
 from adapterxl.evaluation.retrieval import nearest
 from adapterxl.modules import LoRA
+from adapterxl.report.tables import sections
 from adapterxl.tasks import get_task
 
 
@@ -52,14 +54,24 @@ def score(subject: Any, on: Backbone, task: Any, data: Path, **options: Any) -> 
 def test_all_languages_of_the_data_are_scored_and_absent_ones_make_the_result_partial(on: Backbone, data: Path) -> None:
     udpos = module(on, "udpos")
     everything = score(udpos, on, "udpos", data)
-    assert [record.language for record in everything.records] == ["en", "de", "zh"]
+    assert [record.language for record in everything.records if record.primary] == ["en", "de", "zh"]
     assert everything.partial and set(get_task("udpos").languages) <= set(everything.expected_languages)
     chosen = score(udpos, on, "udpos", data, languages="zh, de,zh")
-    assert [record.language for record in chosen.records] == ["zh", "de"] and not chosen.partial
-    by_language = {record.language: record.value for record in everything.records}
-    assert [record.value for record in chosen.records] == [by_language["zh"], by_language["de"]]
+    found = {(record.metric, record.language): record.value for record in everything.records}
+    assert not chosen.partial and [(record.metric, record.language) for record in chosen.records] == [
+        (metric, language) for language in ("zh", "de") for metric in ("udpos_f1", "token_accuracy")
+    ]
+    assert all(record.value == found[record.metric, record.language] for record in chosen.records)
     with pytest.raises(TaskError, match="No language 'dee' .* Did you mean 'de'\\? Languages there: en, de, zh"):
         score(udpos, on, "udpos", data, languages=["dee"])
+    larger = score(udpos, on, "udpos", data, languages="xtreme-r")
+    assert [record.language for record in larger.records if record.primary] == ["en", "de", "zh"]
+    assert larger.partial and larger.expected_languages == list(get_task("udpos").sets["xtreme-r"])
+    with pytest.raises(TaskError, match="No language 'xtreme' for copa"):
+        score(module(on, "copa"), on, "copa", data, languages="xtreme")
+    with pytest.raises(TaskError, match=r"has no language of xtreme for xnli; it has: en"):
+        only = replace(get_task("xnli"), sets={"xtreme": ("th",)})
+        score(module(on, "xnli"), on, only, data, languages="xtreme")
 
 
 def test_scores_say_what_was_scored(on: Backbone, data: Path, tmp_path: Path) -> None:
@@ -69,11 +81,11 @@ def test_scores_say_what_was_scored(on: Backbone, data: Path, tmp_path: Path) ->
     assert kept["task"] == "udpos" and kept["seed"] == 7 and kept["engine"] == "packed" and kept["partial"]
     assert kept["base"]["fingerprint"] == on.fingerprint and kept["module"]["digest"] == saved.digest()
     lines = [json.loads(line) for line in (tmp_path / "scores.predictions.jsonl").read_text().splitlines()]
-    assert len(lines) == sum(record.n for record in found.records) == 18
+    assert len(lines) == sum(record.n for record in found.records if record.primary) == 18
     for record in found.records:
         mine = [line for line in lines if line["language"] == record.language]
-        pairs = [pair for line in mine for pair in zip(line["prediction"], line["gold"], strict=True)]
-        assert record.value == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+        predictions, golds = ([line[side] for line in mine] for side in ("prediction", "gold"))
+        assert record.value == pytest.approx(get_metric(record.metric).compute(predictions, golds))
 
 
 def test_the_tasks_own_split_is_scored_or_the_labelled_one_there_is(on: Backbone, data: Path) -> None:
@@ -127,6 +139,23 @@ def test_kind_labels_head_and_backbone_must_fit(on: Backbone, data: Path) -> Non
         score(other, on, "udpos", data)
 
 
+def test_a_perturbed_copy_is_scored_on_request_and_a_report_has_it_beside(on: Backbone, data: Path, tmp_path: Path):
+    nli = module(on, "xnli", "mnli")
+    plain = score(nli, on, "xnli", data, out=tmp_path / "plain.json")
+    copy = score(nli, on, "xnli", data, perturb="characters=0.5,casing=upper", out=tmp_path / "copy.json")
+    assert copy.options["perturbation"] == "characters=0.5,casing=upper" and "perturbation" not in plain.options
+    same = score(nli, on, "xnli", data, perturb=Perturbation(noise=0.5, casing="upper"))
+    assert same.records == copy.records
+    before, after = (
+        [json.loads(line) for line in (tmp_path / f"{name}.predictions.jsonl").read_text().splitlines()]
+        for name in ("plain", "copy")
+    )
+    assert [(line["id"], line["gold"]) for line in before] == [(line["id"], line["gold"]) for line in after]
+    assert [line["prediction"] for line in before] != [line["prediction"] for line in after]
+    (section,) = sections([plain, copy])
+    assert [column.perturbed for column in section.columns] == ["", "characters=0.5,casing=upper"]
+
+
 def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data: Path) -> None:
     found = score("none", on, "tatoeba", data)
     assert [record.direction for record in found.records] == ["de->en", "en->de", "fr->en", "en->fr"]
@@ -134,7 +163,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
     engine = get_engine("packed")(on, (), None)
     examples: Any = open_data(data).load(get_task("tatoeba"), "test", "de").examples
     for layer in (0, 3):
-        sides = [embed(engine, on, texts, layer, 8192, 64) for texts in
+        sides = [embed(vector_reader(engine, layer), on, texts, 8192, 64) for texts in
                  ([e.text for e in examples], [e.english for e in examples])]  # fmt: skip
         hits = [float((nearest(a, b) == torch.arange(len(examples))).float().mean()) for a, b in (sides, sides[::-1])]
         records = score("none", on, "tatoeba", data, languages="de", layer=layer).records
@@ -149,7 +178,7 @@ def test_retrieval_goes_both_ways_at_a_layer_of_the_backbone(on: Backbone, data:
 def test_sentence_vectors_are_means_of_hugging_faces_hidden_states(on: Backbone) -> None:
     texts = ["The quick brown fox.", "dog", "Wer hat das Buch geschrieben, das du gelesen hast?"]
     for layer in range(on.layers + 1):
-        ours = embed(get_engine("packed")(on, (), None), on, texts, layer, 12, 64)
+        ours = embed(vector_reader(get_engine("packed")(on, (), None), layer), on, texts, 12, 64)
         for vector, text in zip(ours, texts, strict=True):
             with torch.no_grad():
                 states = on.model(**on.tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import TOKEN, Hub, serve
+from huggingface_hub import constants
+from huggingface_hub.utils import reset_sessions
 from layouts import parts_of
 from samples import LABELS, make_module
 
@@ -18,6 +21,26 @@ from adapterxl.evaluation.scores import BaseInfo, ModuleInfo, Record, Scores
 @pytest.fixture(scope="session")
 def xlmr(tiny_xlmr: Path) -> Backbone:
     return Backbone(tiny_xlmr, device="cpu")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Caches of this test alone, and no token but the test's."""
+    monkeypatch.setenv("ADAPTERXL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Our conformance server in the place of the hub; nothing else is reached."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    reset_sessions()
+    with serve(Hub()) as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.address)
+        yield served
+    reset_sessions()
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ CHANGED = {
     "unknown scored module": ("[pos,", "[poss,", "evaluate[0].module: no module 'poss'. Did you mean 'pos'?"),
     "seed twice": ("[1, 2]", "[1, 1]", "a seed stands twice"),
     "no seeds": ("[1, 2]", "[]", "seeds"),
+    "an unknown perturbation": ("[de]}", "[de], perturb: nose=1}", "evaluate[0].perturb: "),
     "seed in settings": ("{epochs: 1}", "{seed: 1}", "field 'seeds'"),
     "unknown variable": ("${here}/mini", "${hear}/mini", "Did you mean 'here'?"),
     "a name that is a path": ("  nli:", "  ../nli:", "modules.../nli"),
@@ -109,6 +110,34 @@ def test_set_changes_a_field_by_its_dotted_name(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD), changes)
     assert recipe.defaults == {"epochs": 2} and recipe.seeds == (5,)
     assert recipe.modules["nli"].limit == 7 and recipe.modules["pos"].settings == {"lr": 0.1}
+
+
+def test_a_star_stands_for_every_module_or_evaluation(tmp_path):
+    changes = [
+        "modules.*.limit=7",
+        "evaluate.*.limit=3",
+        "modules.*.settings={epochs: 2}",
+        "modules.pos.settings.lr=0.1",
+    ]
+    recipe = load_recipe(write(tmp_path, GOOD), changes)
+    assert [module.limit for module in recipe.modules.values()] == [7, 7] and recipe.evaluate[0].limit == 3
+    assert recipe.modules["nli"].settings == {"epochs": 2}, "a change of one module is none of the other"
+    assert recipe.modules["pos"].settings == {"epochs": 2, "lr": 0.1}
+
+
+def test_a_size_is_a_block_of_fields_that_set_still_overrides(tmp_path):
+    sizes = "sizes: {small: {base: '${here}/tiny', seeds: [9], modules.*.limit: 5, modules.pos.limit: 6}}\n"
+    path = write(tmp_path, GOOD + sizes)
+    assert load_recipe(path).seeds == (1, 2)
+    small = load_recipe(path, ["modules.pos.limit=8", "here=./there"], "small")
+    assert small.seeds == (9,) and [module.limit for module in small.modules.values()] == [5, 8]
+    assert small.base == str(Path.cwd() / "there" / "tiny")
+    with pytest.raises(AdapterXLError, match=r"--size smal: .*it has: small\. Did you mean 'small'\?"):
+        load_recipe(path, size="smal")
+    with pytest.raises(AdapterXLError, match=r"--size small: .*it has: none"):
+        load_recipe(write(tmp_path, GOOD), size="small")
+    with pytest.raises(AdapterXLError, match="has no place 'modules.nil.limit'"):
+        load_recipe(write(tmp_path, GOOD + "sizes: {small: {modules.nil.limit: 5}}\n"), size="small")
 
 
 @pytest.mark.parametrize("change", ["epochs", "sheeds=[1]", "modules.nil.limit=7", "modules.nli.limit=[", "=3"])

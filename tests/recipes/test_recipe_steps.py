@@ -35,7 +35,7 @@ def by_key(found: list[Step]) -> dict[str, Step]:
 def finish(step: Step) -> None:
     step.result.parent.mkdir(parents=True, exist_ok=True)
     step.result.write_text("result")
-    step.mark_done()
+    step.mark(done=True)
 
 
 def test_steps_come_in_order_and_the_plain_backbone_is_scored_once(tmp_path):

@@ -39,6 +39,7 @@ def saved(make, tmp_path):
             head=HeadEntry(kind="classify", labels=("a",), digest=sha("head"), file="f", keys={}),
             training={
                 "method": "lora", "options": options or {"rank": 8, "alpha": 16.0}, "rows": 200, "steps": 25,
+                "languages": changes.pop("languages", ["en"]),
                 "engine": changes.pop("by", "packed"), "settings": {"epochs": changes.pop("epochs", 1), "seed": 1},
                 "data_digests": {"a/train.tsv": sha("data")},
             },
@@ -54,6 +55,12 @@ def saved(make, tmp_path):
 
 def labels(found):
     return [column.label for column in sections(found)[0].columns]
+
+
+def test_modules_that_differ_in_the_languages_of_their_training_stand_in_columns_of_their_own(saved):
+    found = [saved(0.5), saved(0.6, languages=["de", "en"])]
+    assert labels(found) == ["no intermediate task · languages de en", "no intermediate task · languages en"]
+    assert labels(found[:1]) == ["no intermediate task"]
 
 
 def test_modules_that_differ_in_rank_stand_in_columns_of_their_own(saved):

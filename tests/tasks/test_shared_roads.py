@@ -63,3 +63,17 @@ def test_every_other_task_with_real_files_is_learned_and_scored(on, shared, task
     if target is not None:
         found = score(module, target, on, shared)
         assert found == languages or len(found) == languages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "languages"),
+    [("lareqa", ["de", "zh"]), ("xquad_passages", ["en", "th"]), ("mlqa_passages", ["de.en", "hi"]),
+     ("tydiqa_passages", ["ko"])],
+)  # fmt: skip
+def test_questions_find_answers_and_passages_in_real_files(task, languages, on, shared):
+    scores = evaluate(None, on=on, task=task, languages=languages, data=shared / "data", limit=50, progress=False)
+    assert {record.n for record in scores.records} == {50}
+    found = {record.language: record.value for record in scores.records if record.primary}
+    assert set(found) == {key.partition(".")[2] or key for key in languages}
+    assert all(value > 20 / 9751 / 2 for value in found.values()), "above chance, if weak"

@@ -7,11 +7,13 @@ import pytest
 from adapterxl.errors import TaskError
 from adapterxl.evaluation.metrics import get_metric
 from adapterxl.tasks import KINDS, Task, all_tasks, get_task
+from adapterxl.tasks.base import LANGUAGE_SETS
 
 NAMES = [
-    "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "ccg", "codah", "commonsenseqa", "conjnli", "copa",
-    "cosmosqa", "hellaswag", "mlqa", "mnli", "nusax", "panx", "paws", "pawsx", "piqa", "qqp", "siqa", "snli", "squad",
-    "squad_v2", "sst2", "tatoeba", "tydiqa", "udpos", "xcopa", "xnli", "xquad",
+    "afriqa", "afriqa_pivot", "afrisenti", "anli", "anli_plus", "bucc", "bucc_gold", "ccg", "codah", "commonsenseqa",
+    "conjnli", "copa", "cosmosqa", "hellaswag", "lareqa", "mewslix", "mlqa", "mlqa_passages", "mnli", "nusax", "panx",
+    "paws", "pawsx", "piqa", "qqp", "siqa", "snli", "squad", "squad_v2", "sst2", "tatoeba", "tydiqa",
+    "tydiqa_passages", "udpos", "xcopa", "xnli", "xquad", "xquad_passages",
 ]  # fmt: skip
 INTERMEDIATE = {  # the nine of Phang et al. 2020
     "anli_plus", "mnli", "qqp", "squad_v2", "squad", "hellaswag", "ccg", "cosmosqa", "commonsenseqa",
@@ -50,7 +52,7 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
     if task.name.startswith("mini_"):
         assert task.max_length <= 256, "the positions of the miniature"
     else:
-        assert task.max_length == (384 if task.kind == "span" else 256)
+        assert task.max_length == (512 if task.candidates == "context" else 384 if task.kind == "span" else 256)
     for source in task.hub:
         assert set(source.splits) <= {"train", "dev", "test"}
         assert source.splits and source.columns
@@ -73,10 +75,35 @@ def test_facts_of_a_task_agree_with_each_other(task: Task):
         ("afriqa", 10),
         ("nusax", 12),
         ("afrisenti", 14),
+        ("bucc", 4),
+        ("lareqa", 11),
+        ("mewslix", 11),
     ],
 )
 def test_languages_are_those_of_the_benchmark(name: str, count: int):
     assert len(get_task(name).languages) == count
+
+
+def test_the_languages_of_xtreme_and_xtreme_r_are_complete():
+    # Hu et al. 2020 and Ruder et al. 2021, as in the lists of xtreme/evaluate.py; PAWS-X is not in XTREME-R.
+    counts = {n: {name: len(set(found)) for name, found in t.sets.items()} for n, t in all_tasks().items() if t.sets}
+    both = {"xnli": 15, "mlqa": 7, "tydiqa": 9}
+    more = {"udpos": (33, 38), "panx": (40, 48), "xquad": (11, 12), "tatoeba": (36, 41)}
+    expected = {n: {"xtreme": count, "xtreme-r": count} for n, count in both.items()}
+    expected |= {n: {"xtreme": one, "xtreme-r": other} for n, (one, other) in more.items()}
+    expected |= {"pawsx": {"xtreme": 7}, "bucc": {"xtreme": 4}}
+    expected |= {n: {"xtreme-r": 11} for n in ("xcopa", "lareqa", "mewslix")}
+    assert {n: found for n, found in counts.items() if not n.endswith("_passages")} == expected
+    for task in all_tasks().values():
+        assert set(task.sets) <= set(LANGUAGE_SETS)
+        assert set(task.sets.get("xtreme", ())) <= set(task.sets.get("xtreme-r", task.languages))
+
+
+def test_the_first_metric_of_a_target_is_the_one_its_benchmark_ranks_by():
+    qa = ("squad", "f1", "exact_match")  # the first is the mean of the other two
+    assert all(get_task(name).metrics == qa for name in ("squad", "xquad", "tydiqa", "afriqa", "afriqa_pivot"))
+    assert get_task("mlqa").metrics == ("mlqa", "mlqa_f1", "mlqa_exact_match")
+    assert get_task("udpos").metrics == ("udpos_f1", "token_accuracy")
 
 
 def test_tasks_without_own_training_data_name_their_source():

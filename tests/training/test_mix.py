@@ -13,6 +13,8 @@ from samples import make_module, make_part, rows, scores
 
 from adapterxl import Backbone, Bottleneck, LoRA, TaskModule, compose, evaluate, load, merge, mix
 from adapterxl.artifacts import inspect, read_manifest
+from adapterxl.artifacts.manifest import seal
+from adapterxl.artifacts.strict_json import canonical
 from adapterxl.cli import main
 from adapterxl.engines import verify
 from adapterxl.errors import ArtifactError, CompositionError, TaskError, UsageError
@@ -35,6 +37,7 @@ FOUR = mix("mnli", "udpos", "tydiqa", "xnli", sampling="uniform")
         ("temperature=1e9", [1 / 3, 1 / 3, 1 / 3]),
         ("capped=200", [100 / 500, 200 / 500, 200 / 500]),
         ("capped=1e9", [0.1, 0.3, 0.6]),
+        ("weights = 2:1:1", [0.5, 0.25, 0.25]),
     ],
 )
 def test_each_task_is_drawn_as_often_as_its_sampling_says(sampling: str, expected: list[float]) -> None:
@@ -49,7 +52,22 @@ def test_each_task_is_drawn_as_often_as_its_sampling_says(sampling: str, expecte
 
 
 @pytest.mark.parametrize(
-    "sampling", ["proportionl", "temperature", "temperature=0", "temperature=x", "capped=-1", "uniform=2", "capped=inf"]
+    "sampling",
+    [
+        "proportionl",
+        "temperature",
+        "temperature=0",
+        "temperature=x",
+        "capped=-1",
+        "uniform=2",
+        "capped=inf",
+        "weights",
+        "weights=1",
+        "weights=1:2:3",
+        "weights=1:0",
+        "weights=a:b",
+        "weights=1:inf",
+    ],
 )
 def test_a_sampling_that_is_none_is_refused(sampling: str) -> None:
     with pytest.raises(UsageError, match=f"sampling: found '{sampling}'"):
@@ -240,13 +258,13 @@ def test_heads_that_were_changed_are_refused(mixed: Path, tmp_path: Path) -> Non
     shutil.copytree(mixed, folder)
     path = folder / "adapterxl.json"
     told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"heads": told["heads"] | {"xnli": told["heads"]["udpos"]}}))
+    path.write_bytes(canonical(seal(told | {"heads": told["heads"] | {"xnli": told["heads"]["udpos"]}})))
     assert load(folder).digest() != load(mixed).digest()
     others = {task: told["heads"]["udpos"] for task in told["heads"]}
-    path.write_text(json.dumps(told | {"heads": others}))
+    path.write_bytes(canonical(seal(told | {"heads": others})))
     with pytest.raises(ArtifactError, match="is not one of the tasks' heads"):
         load(folder)
-    path.write_text(json.dumps(told | {"heads": {k: v for k, v in told["heads"].items() if k != "udpos"}}))
+    path.write_bytes(canonical(seal(told | {"heads": {k: v for k, v in told["heads"].items() if k != "udpos"}})))
     with pytest.raises(ArtifactError, match="has no place in this module"):
         load(folder)
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from adapterxl import LoRA, TaskModule
 from adapterxl.backbone import Backbone
@@ -92,45 +87,16 @@ def test_an_interruption_while_weights_change_goes_back_to_the_last_checkpoint(f
     assert fit(settings=SETTINGS, out=tmp_path / "cut", resume=True).digest() == whole.digest()
 
 
-_KILLED = """
-import os, signal, sys
-from adapterxl import Backbone, LoRA, Settings, train
-from adapterxl.training.together import Together
-step = Together._one_step
-def killed(self):
-    if self.live[0].step == 6:
-        with open(sys.argv[3] + ".run/log.jsonl", "a") as stream:
-            stream.write('{"step": 6, "lo')  # as a crash inside a write leaves it
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self)
-Together._one_step = killed
-train("udpos", on=Backbone(sys.argv[1], device="cpu"), method=LoRA(rank=2, dropout=0.1), data=sys.argv[2],
-      settings=Settings(max_steps=9, eval_every=2, patience=3, checkpoint_every=4, batch_size=8, lr=0.01, log_every=1),
-      out=sys.argv[3], progress=False)
-"""
-
-
-def test_a_killed_run_ends_bit_equal(fit: Fit, on: Backbone, data: Path, tmp_path: Path) -> None:
-    whole = fit(settings=SETTINGS, out=tmp_path / "whole")
-    command = [sys.executable, "-c", _KILLED, str(on.folder), str(data), str(tmp_path / "cut")]
-    checkout = str(Path(__file__).resolve().parents[2])
-    # Sums are split among threads, so only runs with as many threads are equal bit for bit.
-    environment = os.environ | {"PYTHONPATH": checkout, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (tmp_path / "cut").exists()
-    with pytest.raises(UsageError, match="Go on with --resume, or start anew with --overwrite"):
-        fit(settings=SETTINGS, out=tmp_path / "cut")
-    assert fit(settings=SETTINGS, out=tmp_path / "cut", resume=True).digest() == whole.digest()
-    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
-
-
-def test_a_resumed_run_without_any_checkpoint_starts_anew(fit: Fit, tmp_path: Path) -> None:
+def test_a_resumed_run_without_any_checkpoint_starts_anew_and_says_so(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = fit(settings=SETTINGS, out=tmp_path / "whole")
     (tmp_path / "cut.run").mkdir()
     (tmp_path / "cut.run" / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    capsys.readouterr()
     assert fit(settings=SETTINGS, out=tmp_path / "cut", resume=True).digest() == whole.digest()
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+    assert capsys.readouterr().err.count("cut.run: no state to go on from is there") == 1
 
 
 @pytest.fixture
@@ -141,21 +107,38 @@ def cut(fit: Fit, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "named", "may"),
     [
-        {"settings": SETTINGS | {"lr": 0.02}},
-        {"settings": SETTINGS | {"seed": 2}},
-        {"method": LoRA(rank=3)},
-        {"task": "panx"},
-        {"limit": 20},
-        {"engine": "peft"},
+        ({"settings": SETTINGS | {"lr": 0.02}}, "lr was 0.01, is 0.02", True),
+        ({"settings": SETTINGS | {"batch_size": 4, "seed": 2}}, "batch_size was 8, is 4; seed was 1, is 2", True),
+        ({"method": LoRA(rank=3)}, "rank was 2, is 3", False),
+        ({"task": "panx"}, "task was udpos, is panx. Give", False),
+        ({"limit": 20}, "rows was [0-9]+, is 20", True),
+        ({"engine": "peft"}, "engine was packed, is peft", False),
     ],
-    ids=lambda other: next(iter(other)),
+    ids=["lr", "batch size and seed", "rank", "task", "limit", "engine"],
 )
-def test_a_run_of_other_settings_or_data_is_not_gone_on_with(other: dict[str, Any], cut: Path, fit: Fit) -> None:
-    with pytest.raises(TrainingError, match="other data, settings or base.*--overwrite"):
-        fit(**{"settings": SETTINGS} | other, out=cut, resume=True)
-    assert not cut.exists()
+def test_a_run_of_other_settings_or_data_is_refused_with_the_fields_that_differ(
+    other: dict[str, Any], named: str, may: bool, cut: Path, fit: Fit
+) -> None:
+    given = {"settings": SETTINGS} | other
+    with pytest.raises(TrainingError, match=f"was started otherwise: .*{named}.*--overwrite") as refused:
+        fit(**given, out=cut, resume=True)
+    assert ("--override" in str(refused.value)) == may and not cut.exists()
+    if not may:
+        with pytest.raises(TrainingError, match=named):
+            fit(**given, out=cut, resume=True, override=True)
+
+
+def test_an_overridden_run_goes_on_and_its_manifest_says_so(cut: Path, fit: Fit) -> None:
+    other = {"settings": SETTINGS | {"lr": 0.02, "batch_size": 4, "accumulation": 2}, "out": cut, "resume": True}
+    with interrupted(Together, "_one_step", 2):  # steps on from 5, keeps state 6
+        fit(**other, override=True)
+    module = fit(**other)  # the newest state is of this request now
+    assert module.training["overridden"] == [
+        {"step": 5, "changed": "batch_size was 8, is 4; lr was 0.01, is 0.02; accumulation was 1, is 2"}
+    ]
+    assert module.training["steps"] == 9 and module.training["settings"]["lr"] == 0.02
 
 
 def test_changed_training_rows_are_noticed(fit: Fit, tmp_path: Path, on: Backbone) -> None:
@@ -166,18 +149,21 @@ def test_changed_training_rows_are_noticed(fit: Fit, tmp_path: Path, on: Backbon
         fit(settings=SETTINGS, out=tmp_path / "cut", data=mine)
     path = mine / "udpos/train-en.conllu"
     path.write_text(path.read_text().replace("fox", "ox"))
-    with pytest.raises(TrainingError, match="other data"):
+    with pytest.raises(TrainingError, match="otherwise: data .*train-en.conllu is another. Give"):
         fit(settings=SETTINGS, out=tmp_path / "cut", data=mine, resume=True)
 
 
 @pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
-def test_a_cut_checkpoint_is_refused(file: str, cut: Path, fit: Fit) -> None:
-    path = cut.with_name("cut.run") / "checkpoints/step-5" / file
-    path.write_bytes(path.read_bytes()[:-9])
+def test_cut_checkpoints_are_refused_where_none_is_whole(file: str, cut: Path, fit: Fit) -> None:
+    for step in (4, 5):
+        path = cut.with_name("cut.run") / f"checkpoints/step-{step}" / file
+        path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(TrainingError, match="no checkpoint there is whole"):
         fit(settings=SETTINGS, out=cut, resume=True)
 
 
 def test_overwrite_forgets_an_unfinished_run(cut: Path, fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Go on with --resume, or start anew with --overwrite"):
+        fit(settings=SETTINGS, out=cut)
     whole = fit(settings=SETTINGS, out=tmp_path / "whole")
     assert fit(settings=SETTINGS, out=cut, overwrite=True).digest() == whole.digest()

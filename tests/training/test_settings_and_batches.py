@@ -10,7 +10,7 @@ import pytest
 from adapterxl.data.collate import epoch_batches
 from adapterxl.errors import UsageError
 from adapterxl.training import Settings
-from adapterxl.training.loop import Batches, count_steps
+from adapterxl.training.batches import Batches, count_steps
 
 LENGTHS = np.random.default_rng(5).integers(4, 60, size=2000).tolist()
 
