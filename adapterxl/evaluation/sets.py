@@ -123,6 +123,11 @@ class Sets:
                 f"expected {split} rows in {language}."
             )
         found = searched(self.task, self._rows(split, language), language)
+        if not found.queries:
+            raise DataError(
+                f"{self.source.describe}: {self.task.name}, {split}, {language}: found no question to search with, as "
+                f"the answers of {found.left_out:,} begin in no sentence; expected one or more. Check sentence_breaks."
+            )
         if found.left_out:
             self.options[f"left_out.{language}"] = found.left_out
         if found.split_by_rule:

@@ -85,12 +85,18 @@ def mean_of(samples: Iterable[Sample | None]) -> Sample | None:
 def spread_of(samples: Iterable[Sample]) -> Sample | None:
     """Return the standard deviation (n - 1) of quantities, seed by seed; None for fewer than two, or other seeds.
 
-    It has no draws: on resampled examples the quantities lie further apart than they are, by what chance adds to each.
+    On resampled examples the quantities lie further apart than they are, by what chance adds to each. So the draws are
+    moved to where their mean is the value measured.
     """
     found = list(samples)
     if len(found) < 2 or any(one.by_seed.keys() != found[0].by_seed.keys() for one in found):
         return None
-    return Sample({seed: stdev(one.by_seed[seed] for one in found) for seed in found[0].by_seed})
+    values = {seed: stdev(one.by_seed[seed] for one in found) for seed in found[0].by_seed}
+    draws = [one.draws for one in found if one.draws is not None]
+    if len(draws) < len(found):
+        return Sample(values)
+    apart = np.std(draws, axis=0, ddof=1)
+    return Sample(values, np.maximum(apart - apart.mean(axis=0) + [values[seed] for seed in sorted(values)], 0.0))
 
 
 def difference(ours: Sample | None, theirs: Sample | None) -> Estimate | None:

@@ -214,6 +214,23 @@ def test_an_entity_that_is_no_candidate_is_refused(on, tmp_path):
         score(on, "mewslix", tmp_path, split="pool")
 
 
+def test_questions_without_a_sentence_are_counted_and_refused_where_none_is_left(on, tmp_path):
+    write_search_data(tmp_path)
+    content = json.loads((tmp_path / "zh.json").read_text())
+    for number, paragraph in enumerate(content["data"][0]["paragraphs"]):
+        paragraph["sentence_breaks"] = paragraph["sentence_breaks"][1:2] if number else paragraph["sentence_breaks"][:2]
+    (tmp_path / "zh.json").write_text(json.dumps(content))
+    scores = score(on, "lareqa", tmp_path, languages=["de", "zh"])
+    assert scores.options["left_out.zh"] == 9 and [r.n for r in scores.records if r.primary] == [10, 1]
+    paragraph = content["data"][0]["paragraphs"][0]
+    paragraph["sentence_breaks"] = paragraph["sentence_breaks"][1:2]
+    (tmp_path / "zh.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match="lareqa, test, zh: found no question to search with, as the answers of 10 begin"
+    ):
+        score(on, "lareqa", tmp_path)
+
+
 def test_a_layer_is_chosen_on_languages_that_are_then_not_reported(on, data, tmp_path):
     scores = score(on, "xquad_passages", data, layer=None, sweep_layers=["zh"], out=tmp_path / "s.json")
     each = {

@@ -25,6 +25,14 @@ def test_the_spread_is_the_deviation_of_the_target_languages_seed_by_seed(make):
     assert "spread of languages" in to_table(found)
 
 
+def test_the_interval_of_a_spread_holds_the_spread(measured):
+    right = {"en": [True] * 40, "de": [True] * 30 + [False] * 10, "sw": [True, False] * 20, "th": [True, False] * 20}
+    rows = {row.label: row.cells[0] for row in sections(read([measured("s", right)]))[0].groups[0].summary}
+    spread = rows["spread of languages"]
+    assert spread.mean == pytest.approx(stdev([0.75, 0.5, 0.5]))
+    assert spread.low < spread.mean < spread.high and spread.sample.draws.mean() == pytest.approx(spread.mean, abs=0.01)
+
+
 def test_one_language_has_no_spread(make):
     labels = [row.label for row in sections([make({"en": 0.9, "de": 0.5})])[0].groups[0].summary]
     assert "spread of languages" not in labels
