@@ -38,14 +38,12 @@ def composition_of(scores: Scores) -> str | None:
 
 
 def split_of(scores: Scores) -> str:
-    """Return the split in words and what was done to its texts; languages scored on another one are named."""
+    """Return the split in words; languages that were scored on another one are named."""
     by_split: dict[str, set[str]] = {}
     for record in scores.records:
         by_split.setdefault(record.split, set()).add(record.language)
     main, *others = sorted(by_split, key=lambda split: (-len(by_split[split]), split))
-    how = scores.options.get("perturbation")
-    texts = "" if how is None else f" with perturbed texts ({how})"
-    return main + "".join(f", {split} for {' '.join(sorted(by_split[split]))}" for split in others) + texts
+    return main + "".join(f", {split} for {' '.join(sorted(by_split[split]))}" for split in others)
 
 
 def sections(everything: Sequence[Scores]) -> list[Section]:
