@@ -1,9 +1,9 @@
 """Two compositions of one experiment against each other: a report compares each with "no intermediate task" only.
 
 In the checkout: python recipes/compare.py ONE OTHER SCORES.json ...
-ONE and OTHER are columns of the report, such as "merge(nli, ner)". Differences are ONE minus OTHER in points of
-percent, paired by seed and by test example, with 95 % intervals and p-values after Holm's correction over the languages
-(for the means: over the tables), as in the report.
+ONE and OTHER are compositions, such as "merge(nli, ner)", or whole names of columns of the report. Differences are ONE
+minus OTHER in points of percent, paired by seed and by test example, with 95 % intervals and p-values after Holm's
+correction over the languages (for the means: over the tables), as in the report.
 """
 
 import sys
@@ -11,21 +11,29 @@ from collections.abc import Sequence
 
 from adapterxl.errors import AdapterXLError, UsageError
 from adapterxl.report.formats import interval, p_value, percent, points
-from adapterxl.report.model import Group, Section
+from adapterxl.report.model import NO_INTERMEDIATE, Group, Section
 from adapterxl.report.statistics import Estimate, difference, estimate, holm, mean_of, together
 from adapterxl.report.tables import read, sections
 
 
-def column(section: Section, wanted: str) -> int:
-    """Position of a column by its label.
+def pairs(section: Section, one: str, other: str) -> list[tuple[str, int, int]]:
+    """What two columns have in common ("input casing=upper", or ""), and their positions.
 
     Raises:
         UsageError: If there is none; the message lists all.
     """
     labels = [each.label for each in section.columns]
-    if wanted not in labels:
-        raise UsageError(f"{section.task}, {section.split}: no column '{wanted}'; there are: {'; '.join(labels)}.")
-    return labels.index(wanted)
+    if one in labels and other in labels and section.columns[labels.index(one)].family:
+        return [("", labels.index(one), labels.index(other))]
+    named = [(each.family, each.composition or NO_INTERMEDIATE) for each in section.columns]
+    found = [
+        (family, named.index((family, one)), named.index((family, other)))
+        for family in dict.fromkeys(family for family, _ in named)
+        if {(family, one), (family, other)} <= set(named)
+    ]
+    if not found:
+        raise UsageError(f"{section.task}: no columns '{one}' and '{other}'; there are: {'; '.join(labels)}.")
+    return found
 
 
 def compare(group: Group, one: int, other: int) -> tuple[dict[str, Estimate | None], Estimate | None]:
@@ -50,11 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     one, other, *files = arguments
     told = []
     for section in sections(read(files)):
-        group, places = section.groups[0], (column(section, one), column(section, other))
-        told.append((section, group, places, *compare(group, *places)))
+        group = section.groups[0]
+        for family, *places in pairs(section, one, other):
+            told.append((section, group, family, places, *compare(group, *places)))
     means = holm([mean for *_, mean in told])
-    for (section, group, places, found, _), mean in zip(told, means, strict=True):
-        print(f"{section.task}, {section.split}, {group.metric} %, {section.base.name}: {one} minus {other}")
+    for (section, group, family, places, found, _), mean in zip(told, means, strict=True):
+        what = ", ".join(filter(None, (section.task, section.split, group.metric, section.base.name, family)))
+        print(f"{what}, %: {one} minus {other}")
         levels = {row.label: [percent(row.cells[place]) for place in places] for row in group.points}
         sides = [mean_of(row.cells[place].sample for row in group.points if row.label in found and row.kind == "target")
                  for place in places]  # fmt: skip

@@ -144,8 +144,7 @@ def _made_here(manifest: Manifest) -> PartEntry | None:
 def _place(scores: Scores) -> tuple[Any, ...]:
     """What two scores must share to be in one section, and of one engine."""
     measured = tuple(sorted({(record.metric, record.split) for record in scores.records}))
-    copy = scores.options.get("perturbation")
-    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured, copy
+    return scores.task, scores.base.fingerprint, scores.source_language, scores.engine, measured
 
 
 def _run(scores: Scores) -> tuple[Any, ...]:

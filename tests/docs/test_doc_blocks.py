@@ -48,6 +48,7 @@ UNRUN = {
     "concepts.md": {"text": 1},  # the road
     "many-tasks.md": {"sh": 1},  # launchers of several processes
     "miniature.md": {"sh": 1},  # minutes
+    "questions.md": {"sh": 3},  # hours, or files beside the checkout
     "sharing.md": {"sh": 1},  # the hub
     "tasks.md": {"sh": 1},  # the hub
 }
