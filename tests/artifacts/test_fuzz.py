@@ -232,6 +232,9 @@ def json_files(draw: st.DrawFn) -> bytes:
     return _hurt(draw, data) if draw(st.booleans()) else data
 
 
+FILES = {
+    path.name: path.read_bytes() for path in HUB_CARD.iterdir() if path.name not in ("README.md", "adapterxl.json")
+}
 MANIFEST = json.loads((HUB_CARD / "adapterxl.json").read_text(encoding="utf-8"))
 
 
@@ -292,7 +295,7 @@ def json_case(data: bytes) -> None:
 def manifest_case(data: bytes) -> None:
     try:
         found = parse_manifest(data, "f")
-        check_files(data, set(found.files), lambda name, most, size: (HUB_CARD / name).read_bytes(), HUB_CARD)
+        check_files(data, set(FILES), lambda name, most, size: FILES[name], HUB_CARD)
     except ArtifactError as error:
         assert "\n" not in str(error)
         return
