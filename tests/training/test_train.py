@@ -164,7 +164,8 @@ def test_the_log_has_a_line_each_step_with_its_figures(fit: Fit, tmp_path: Path)
 
 def test_training_learns(fit: Fit) -> None:
     module = fit(settings={"max_steps": 50})
-    assert module.training["dev_score"] > 0.5  # of five tags; a word has always the same one
+    # F1 of runs of equal tags, of five tags; a word has always the same one. Untrained it is 0.1 to 0.2.
+    assert module.training["dev_score"] > 0.4
 
 
 @pytest.mark.parametrize(
