@@ -18,7 +18,7 @@ from ..errors import ArtifactError
 from . import strict_json
 from .files import Folder
 from .store import MANIFEST, sha256
-from .strict_json import canonical, short
+from .strict_json import canonical, check_text, short
 
 FORMAT = 2
 MOST_MANIFEST = 1 << 20  # low-rank fusions of eight LoRA on XLM-R large need half of it
@@ -167,6 +167,7 @@ class Manifest(_Strict):
         """Canonical JSON of today's format, with its digest; fields that say nothing are left out."""
         content = self.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT}
         content.pop("digest", None)
+        check_text(content, f"{MANIFEST} of '{self.name}'")  # or it could not be read again
         data = canonical(seal(content))
         if len(data) > MOST_MANIFEST:
             raise ArtifactError(

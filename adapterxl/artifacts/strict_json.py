@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
+from ..console import CONTROL
 from ..errors import ArtifactError
 
 MOST_DEPTH = 32
-# Control characters, and the marks that turn text around on the screen.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def parse(data: bytes, where: object, most: int) -> Any:
@@ -47,7 +45,7 @@ def canonical(value: Any) -> bytes:
 def short(value: object, most: int = 80) -> str:
     """A value in an error message: at most so many characters, none of them a control character."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = _CONTROL.sub("?", text.encode("utf-8", "replace").decode())
+    text = CONTROL.sub("?", text.encode("utf-8", "replace").decode())
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -63,7 +61,7 @@ def check_text(value: Any, where: object, field: str = "") -> None:
         ArtifactError: With the file and the field.
     """
     if isinstance(value, str):
-        if _CONTROL.search(value):
+        if CONTROL.search(value):
             raise ArtifactError(f"{where}: {short(field, 60)}: found a control character in {short(value, 40)!r}.")
     elif isinstance(value, dict):
         for key, below in value.items():

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from adapterxl.console import CONTROL
 from adapterxl.data.index import LocalIndex
 from adapterxl.data.schema import Entry, LanguageCode
 from adapterxl.data.source import DataSource
@@ -35,6 +36,8 @@ def _text(label: object) -> object:
     """Refuse what YAML reads as something else than text: yes, no, 0, 1."""
     if not isinstance(label, str):
         raise ValueError(f'YAML reads this label as {type(label).__name__}; put it in quotes, such as "yes" or "1"')
+    if CONTROL.search(label):
+        raise ValueError(f"the label {label!r} has a control character; leave it out")
     return label
 
 

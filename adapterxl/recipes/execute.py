@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterxl.data import hub_or_folder
+from adapterxl.data import hub_or_folder, open_data
 from adapterxl.recipes.method import make_method, make_settings
 from adapterxl.recipes.schema import EvaluateStep, ModuleStep, Recipe
 from adapterxl.recipes.steps import Step, unroll
@@ -65,6 +65,10 @@ class RecipeRun:
         done = {step.key: step.is_done(self.overwrite) for step in self.steps}
         places = {step.key: f"[{number}/{len(self.steps)}]" for number, step in enumerate(self.steps, 1)}
         left = [step for step in self.steps if not done[step.key]]
+        if left:  # what is missing is found before anything is written
+            _ = self.backbone
+            if isinstance(self.data, str | Path):
+                open_data(self.data)
         for step in self.steps:
             if done[step.key]:
                 say(f"{places[step.key]} kept: {step.result}")

@@ -324,7 +324,7 @@ def test_weights_that_are_no_safetensors_are_refused_before_anything_is_built(
         b"PK\x03\x04" + b"x" * 99: "It looks like a pickle",
         len(header).to_bytes(8, "little") + header: "header is too large|expected 20,000 at most",
         (2).to_bytes(8, "little") + b"[]": "expected an object",
-        (37).to_bytes(8, "little") + b'{"a":{"dtype":"F8_E4M3"},"a":{},"b":1}': "the key 'a' is there twice",
+        (38).to_bytes(8, "little") + b'{"a":{"dtype":"F8_E4M3"},"a":{},"b":1}': "the key 'a' is there twice",
     }
     for content, said in cases.items():
         (folder / WEIGHTS).write_bytes(content)

@@ -78,6 +78,7 @@ def test_labels_that_are_digits_are_names_before_they_are_positions(tmp_path):
         ("[glad, sad]", "[glad]", r"labels: found \['glad'\]"),
         ("[glad, sad]", "[glad, glad]", r"labels: 'glad' occurs twice"),
         ("[glad, sad]", "[yes, no]", r"labels\[0\]: found True"),
+        ("[glad, sad]", '["glad\\e[2J", sad]', r"has a control character; leave it out"),
         ("kind: classify", "kind: span", r"labels: found 2, but kind span has none"),
         ("reader: tsv", "reader: tsv\nmetric: acuracy", r"metric: found 'acuracy'.*Did you mean 'accuracy'"),
         ("reader: tsv", "reader: tsv\nlabel_aliases: {happy: glat}", r"label_aliases\.happy: .*Did you mean 'glad'"),

@@ -17,15 +17,11 @@ from adapterxl.hub.markdown import code, escape, plain
 
 HOSTILE = [
     "a | b || c",
-    "line\nbreak\r\n\n# heading",
-    "---\ntags: [evil]\n---",
     "'; evil: yes #",
     '"quoted": {a: b}',
     "<script>alert(1)</script>",
     "<!-- hidden",
-    "```\nescaped = True\n```",
     "`tick` [link](javascript:x) ![i](x) **bold** _u_ ~~s~~ $x$",
-    "\u202eright to left\u2066",
     "{{ manifest }} {% for x in y %}",
     "*anchor &alias !!python/object:os.system",
     "1. list",
@@ -33,6 +29,7 @@ HOSTILE = [
     "no",
     "日本語 ﷺ",
 ]
+CONTROL = ["line\nbreak\r\n\n# heading", "```\nescaped = True\n```", "\u202eright to left\u2066", "\x1b[2J"]
 
 
 def code_blocks(text: str) -> list[str]:
@@ -85,6 +82,17 @@ def test_hostile_text_changes_no_structure(
         if layout == "lora" and "labels" in assigned:
             found.append(ast.literal_eval(assigned["labels"]))
     assert found == ([[f"{text}1", f"{text}2", "z"]] if layout == "lora" else [])
+
+
+@pytest.mark.parametrize("text", CONTROL)
+@pytest.mark.parametrize("field", ["labels", "notes", "composition", "training"])
+def test_texts_with_control_characters_are_in_no_module_folder(
+    text: str, field: str, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    value = {"labels": ("a", text, "z"), "notes": (text,), "composition": text, "training": {"data": [text]}}[field]
+    with pytest.raises(ArtifactError, match="found a control character in "):
+        saved("lora", name="hostile", **{field: value})
+    assert not (tmp_path / "hostile").exists()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def test_a_switched_answer_says_what_the_answer_said(words: list[str], data: Any
         back = {han: latin for latin, han in _LETTERS.items()}
         return "".join(back.get(letter, letter) for letter in spaced.replace("<", "").replace(">", ""))
 
-    assert read_back(found.context) == text and read_back(answer) == text[begin:end]
+    # A space at an end of the answer is gone where it stood between words that are written without one.
+    assert read_back(found.context) == text and read_back(answer).strip() == text[begin:end].strip()
 
 
 def test_each_word_is_drawn_by_itself_with_the_ratio_and_any_language() -> None:
