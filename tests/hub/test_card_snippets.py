@@ -68,6 +68,7 @@ json.dump(labels, open(sys.argv[3], "w"))
 """
 
 
+@pytest.mark.slow  # the cards of hub_cards/ are held to the same by default
 @pytest.mark.parametrize("library", ["peft", "adapters"])
 def test_the_vanilla_block_answers_as_we_do_in_a_process_without_adapterxl(
     library: str, tiny_xlmr: Path, tiny_bert: Path, tmp_path: Path
