@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterxl.cli import options as opt
+
+if TYPE_CHECKING:
+    from adapterxl.recipes.execute import RecipeRun
 
 
 def demo(
@@ -33,4 +36,20 @@ def demo(
     typer.echo(to_table(work.scores))
     opt.show_table(("artifact", "KiB"), [(str(folder), f"{size / 1024:,.0f}") for folder, size in work.sizes])
     typer.echo("A world built to show transfer: docs/miniature.md says what that means, and what it does not.")
+    for line in _further(work, out):
+        typer.echo(f"try next: adapterxl {line}")
     typer.echo(f"report: {report}")
+
+
+def _further(work: RecipeRun, out: Path) -> list[str]:
+    """Commands on what the demo has made."""
+    scored = work.recipe.evaluate[0]
+    folder = out / f"seed{work.recipe.seeds[-1]}" / scored.modules[-1]
+    return [
+        f"verify {folder} --deep --among {folder.parent}",
+        f"evaluate {folder} --task {scored.task} --perturb characters --out {out}/noisy.json",
+        f"evaluate {folder} --task mini_bitext --center --out {out}/sentences.json",
+        "train mini_nli mini_ner --dry-run",
+        f"push {folder} me/module --hub {out}/hub",
+        f"search {out}/hub --task {scored.task}",
+    ]

@@ -44,6 +44,15 @@ def test_a_demo_keeps_every_module_with_its_size_and_ends_with_the_reports_path(
     assert "merge(nli)" in Path("out/demo/report.csv").read_text(encoding="utf-8")
 
 
+def test_what_a_demo_says_to_try_next_works(small, capsys):
+    assert main(["demo", "--quick"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("try next: adapterxl ")]
+    assert len(lines) == 6
+    for line in lines:
+        assert main(line.removeprefix("try next: adapterxl ").split()) == 0, line
+    assert "out/demo/hub/me/module" in capsys.readouterr().out
+
+
 def test_a_demo_goes_on_where_it_stopped(small, capsys):
     assert main(["demo", "--quick"]) == 0
     shutil.rmtree("out/demo/seed2")
