@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -22,6 +22,10 @@ def alone(beside: Path) -> Iterator[None]:
         OSError: If the file or its folder cannot be made.
     """
     beside.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        with suppress(OSError):  # nothing was written to it
+            os.close(descriptor)
