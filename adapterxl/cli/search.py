@@ -36,9 +36,12 @@ def search(
         asked = [f"{name} {value}" for name, value in (("task", task), ("base", base), ("language", language)) if value]
         typer.echo(f"nothing found in {hub} with {', '.join(asked) or 'any task'}.{unknown_task(task)}")
         return
-    rows = [(one.place, one.task or "-", one.made_by or "-", (one.base or "-").partition(" (")[0], one.score or "-",
-             _few(one.languages), f"{one.size / 1024:,.0f}" if one.size is not None else "-") for one in found]  # fmt: skip
-    opt.show_table(("module", "task", "by", "base", "mean, %", "languages", "KiB"), rows)
+    rows = [
+        (one.place, one.task or "-", one.made_by or "-", (one.base or "-").partition(" (")[0], one.score or "-",
+         _few(one.languages), "-" if one.size is None else f"{one.size / 1024:,.0f}")
+        for one in found
+    ]  # fmt: skip
+    opt.show_table(("module", "task", "by", "base", "mean score, %", "languages", "KiB"), rows)
 
 
 def _few(languages: tuple[str, ...]) -> str:
