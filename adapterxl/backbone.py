@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .data.vocabulary import tokens_digest
 from .errors import BackboneError, UsageError, did_you_mean
 from .frozen import BITS, CpuEmbedding, check_available, quantize_linears
 from .miniature import BACKBONE
@@ -164,6 +165,11 @@ class Backbone:
         """sha256 over the encoder and embedding tensors as stored on disk (name, dtype, shape, bytes)."""
         return fingerprint(self.folder)
 
+    @cached_property
+    def tokens(self) -> str:
+        """sha256 over what its tokenizer makes of text: see `tokens_digest`."""
+        return tokens_digest(self.tokenizer)
+
     def stored(self, name: str) -> torch.Tensor:
         """An encoder tensor as it is stored on disk, whatever precision it runs in, by its name without prefix."""
         from safetensors import safe_open
@@ -188,14 +194,9 @@ class Backbone:
     def describe(self) -> dict[str, Any]:
         """What an artifact or a result records about its base."""
         return {
-            "name": self.name,
-            "id": self.id,
-            "revision": self.revision,
-            "fingerprint": self.fingerprint,
-            "model_type": self.model_type,
-            "hidden_size": self.hidden,
-            "layers": self.layers,
-        }
+            "name": self.name, "id": self.id, "revision": self.revision, "fingerprint": self.fingerprint,
+            "model_type": self.model_type, "hidden_size": self.hidden, "layers": self.layers, "tokenizer": self.tokens,
+        }  # fmt: skip
 
 
 def _locate(base: str, revision: str | None) -> tuple[Path, str | None, str | None]:

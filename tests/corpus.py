@@ -213,7 +213,7 @@ def zip_pickle() -> bytes:
     return content.getvalue()
 
 
-BASE_WEIGHT = "roberta.embeddings.word_embeddings.weight"
+BASE_WEIGHT = "roberta.embeddings.LayerNorm.weight"  # of tiny.py's backbones, so that the shape fits: (32,)
 FAULTS: dict[str, Callable[[bytes], bytes]] = {
     "no bytes": lambda d: b"",
     "seven bytes": lambda d: d[:7],
@@ -253,9 +253,9 @@ FAULTS: dict[str, Callable[[bytes], bytes]] = {
     "no tensors": lambda d: join({}, b""),
     "all tensors renamed": _tensors(_rename),
     "a tensor more": _tensors(lambda t: t.update(other=np.ones(2, "<f4"))),
-    "a weight of the backbone": _tensors(lambda t: t.update({BASE_WEIGHT: np.zeros((8, 4), "<f4")})),
+    "a weight of the backbone": _tensors(lambda t: t.update({BASE_WEIGHT: np.zeros(32, "<f4")})),
     "a peft key of the backbone": _tensors(
-        lambda t: t.update({f"base_model.model.{BASE_WEIGHT}": np.zeros((8, 4), "<f4")})
+        lambda t: t.update({f"base_model.model.{BASE_WEIGHT}": np.zeros(32, "<f4")})
     ),
     "a name with an escape": _tensors(lambda t: t.update({"\x1b[2Jx": t.pop(min(t))})),
     "another width": _tensors(lambda t: t.update({k: np.concatenate((v, v[..., :1]), -1) for k, v in t.items()})),

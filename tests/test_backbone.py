@@ -62,6 +62,7 @@ def test_a_backbone_knows_its_dimensions(which: str, offset: int, types: bool, r
         "model_type": on.model_type,
         "hidden_size": 32,
         "layers": 3,
+        "tokenizer": on.tokens,
     }
 
 
@@ -150,6 +151,35 @@ def test_another_name_or_shape_gives_another_fingerprint(folder: Path):
     rewrite(folder, lambda tensors: {n.replace("layer.1", "layer.7"): tensor for n, tensor in tensors.items()})
     seen.add(fingerprint(folder))
     assert len(seen) == 3
+
+
+# Its tokenizer
+
+
+def test_the_digest_of_a_tokenizer_is_of_its_token_ids_and_not_of_its_spelling(folder: Path):
+    before = Backbone(folder).tokens
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content, indent=3, sort_keys=True), encoding="utf-8")
+    assert Backbone(folder).tokens == before
+    content["normalizer"] = {"type": "Lowercase"}  # the same vocabulary, other ids of a text
+    path.write_text(json.dumps(content), encoding="utf-8")
+    lower = Backbone(folder)
+    assert lower.tokens != before and lower.fingerprint == fingerprint(folder)
+
+
+def test_two_words_that_change_places_are_another_tokenizer(folder: Path):
+    before = Backbone(folder).tokens
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    pieces = content["model"]["vocab"]
+    pieces[40][0], pieces[41][0] = pieces[41][0], pieces[40][0]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert Backbone(folder).tokens != before
+
+
+def test_the_digest_of_a_tokenizer_is_the_same_in_every_process():
+    assert Backbone(load=False).tokens == "4dae0c0ea7afce5d359eeb7d17b379b7577ff34d371a64d56635fc6acb664a30"
 
 
 # Its config: numbers only

@@ -31,7 +31,15 @@ TORCH_ALLOWED = ("data/prepare", "data/collate")
 HEAVY = {"torch", "transformers", "adapters", "peft", "accelerate", "datasets"}
 CONVERTER = "artifacts/convert_bin.py"  # the one place that opens pickles: a process of its own, tensors only
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.save", "yaml.unsafe_load"}
-FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "runpy", "code", "imp"}
+# A small archive can unpack to anything, anywhere. zlib stays for its checksum alone: see below.
+ARCHIVES = {"zipfile", "tarfile", "gzip", "bz2", "lzma", "zipimport"}
+ARCHIVE_NAMES = {"unpack_archive", "make_archive", "decompress", "decompressobj", "extractall"}
+IMPORTERS = {"import_module", "spec_from_file_location", "module_from_spec", "exec_module", "SourceFileLoader",
+             "find_spec"}  # fmt: skip
+# Where files of the package itself are looked up: those of the same folder, or of a table in the same file.
+IMPORT_HOMES = ("__init__.py",)
+BUILTINS = {"eval", "exec", "__import__", "__builtins__", "builtins"}  # compile is also a setting of a backbone
 
 
 @cache
@@ -62,6 +70,7 @@ def imported(path: str, node: ast.AST) -> Iterator[str]:
         yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+@cache
 def imports(path: str) -> set[str]:
     return {name for node in ast.walk(files()[path]) for name in imported(path, node)}
 
@@ -155,6 +164,48 @@ def test_nothing_executable_is_read_or_written():
         ]
         trusting = [k for k in keywords if not (isinstance(k.value, ast.Constant) and k.value.value is False)]
         assert not trusting, f"adapterxl/{path} may run code from a repository"
+
+
+def names_used(tree: ast.Module) -> set[str]:
+    """Every name and attribute that a file mentions, called or not, and what it imports by name."""
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return found | {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    }
+
+
+def bare_names(tree: ast.Module) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def test_no_archive_is_ever_opened():
+    for path, tree in files().items():
+        found = {name.split(".")[0] for name in imports(path)} & ARCHIVES | names_used(tree) & ARCHIVE_NAMES
+        assert not found, f"adapterxl/{path} opens archives: {sorted(found)}"
+        of_zlib = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                   and ast.unparse(node.value) == "zlib"}  # fmt: skip
+        assert of_zlib <= {"crc32"} and "zlib.crc32" not in imports(path), f"adapterxl/{path} unpacks with zlib"
+
+
+def test_code_is_not_run_by_another_name_either():
+    for path, tree in files().items():
+        assert not bare_names(tree) & BUILTINS, f"adapterxl/{path} names {sorted(bare_names(tree) & BUILTINS)}"
+        assert "builtins" not in imports(path), f"adapterxl/{path} imports builtins"
+
+
+def test_no_import_is_chosen_by_data():
+    for path, tree in files().items():
+        found = names_used(tree) & IMPORTERS
+        if Path(path).name not in IMPORT_HOMES:
+            assert not found, f"adapterxl/{path} imports by name: {sorted(found)}"
+            continue
+        assert found <= {"import_module"}, f"adapterxl/{path} imports by name: {sorted(found)}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                wanted, *parent = map(ast.unparse, node.args)
+                ours = wanted.startswith(("f'{__name__}.", "_HOMES[")) or (wanted[:3], parent) == ("f'.", ["__name__"])
+                assert ours, f"adapterxl/{path}:{node.lineno} imports {wanted}, which may be no file of the package"
 
 
 def test_the_converter_of_pickles_is_imported_by_nobody_and_makes_tensors_only():

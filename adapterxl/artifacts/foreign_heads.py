@@ -89,7 +89,8 @@ def flexible_head(
         config.must("use_pooler", False, False, why)
         config.must("bias", True, True, why)
     choices = config.get("num_choices", is_count, "a whole number", 2) if kind == "choice" else None
-    config.ignore("dropout_prob", "num_labels", "label2id", "activation_function")
+    said = config.get("num_labels", lambda value: value is None or is_count(value), "a whole number from 1")
+    config.ignore("dropout_prob", "label2id", "activation_function")
     config.done()
     space: Any = SimpleNamespace(hidden=on.hidden, model_type=on.model_type, config=on.config)
     tensors = {}
@@ -98,7 +99,10 @@ def flexible_head(
         if key not in found:
             raise ArtifactError(f"{where}: head weight {key} is missing.")
         tensors[ours] = found.pop(key)
-    return _fitted(kind, tensors, labels or _labels(config), on, where), choices
+    head = _fitted(kind, tensors, labels or _labels(config), on, where)
+    if said is not None and head.labels and len(head.labels) != said:
+        raise ArtifactError(f"{config.where}: num_labels: found {said}, but its weights are for {len(head.labels)}.")
+    return head, choices
 
 
 def for_task(head: HeadState | None, task: Task | None, notes: list[str]) -> HeadState | None:

@@ -51,7 +51,8 @@ class FileEntry(_Strict):
 
 
 class BaseEntry(_Strict):
-    """The backbone that the parts were trained on; `tokenizer` is the digest of its vocabulary, since format 2."""
+    """The backbone that the parts were trained on; `tokenizer` is the digest of what its tokenizer makes of
+    text (vocabulary, and the ids of a fixed text), since format 2."""
 
     name: str
     id: str | None

@@ -56,7 +56,8 @@ class TaskModule:
         parts: All parts, in order: those it was trained on top of, then its own.
         head: The trained head; None for a composition that has none. Of several, that of `task`, the first task.
         heads: Of a module of several tasks: the head of each by task name, sorted; tasks may share one. Else empty.
-        base: Of the backbone: name, id, revision, fingerprint, model_type, hidden_size, layers.
+        base: Of the backbone: name, id, revision, fingerprint, model_type, hidden_size, layers, and the
+            digest of its tokenizer (absent in modules of format 1).
         operator: "train", or the operator that composed it.
         composition: The expression it was trained on or composed by; None when there was none.
         lineage: How it was made: `operator`, `options`, and `parents` in order, each with its `name` and `digest`, or
@@ -185,6 +186,12 @@ def check_base(module: TaskModule | None, on: Backbone) -> None:
             "Give the backbone it was trained on with --base."
         )
     if module is not None:
+        said = module.base.get("tokenizer")  # of format 1 none
+        if said is not None and said != on.tokens:
+            raise BackboneError(
+                f"'{module.name}' was trained with another tokenizer than {on.name} has here: the weights are the "
+                "same, the token ids are not. Give the backbone, with its own tokenizer files, by --base."
+            )
         check_shapes(module.parts, on, module.path or f"'{module.name}'")
 
 

@@ -86,6 +86,11 @@ def _made(member: Expression | Leaf, strict: bool, known: Mapping[str, TaskModul
                 f"({other.base['name']}), '{members[0].name}' on {base['fingerprint'][:12]} ({base['name']}). "
                 "Modules of different backbones cannot be composed."
             )
+    told = {digest: one for one in members if (digest := one.base.get("tokenizer"))}  # format 1 does not tell
+    if len(told) > 1:
+        names = " and ".join(f"'{one.name}'" for one in told.values())
+        raise CompositionError(f"{names} were trained with different tokenizers, and cannot be composed.")
+    base = next((one.base for one in told.values()), base)
     operator = OPERATORS[member.operator]
     for one in members:
         operator.check(one)

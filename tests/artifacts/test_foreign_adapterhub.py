@@ -267,6 +267,11 @@ FOLDERS: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda f: edit_json(f / "head_config.json", config={"head_type": "classification", "layers": 1}),
         "layers: found 1, expected 2",
     ),
+    (
+        "bn",
+        lambda f: edit_json(f / "head_config.json", config={"head_type": "tagging", "layers": 1, "num_labels": 9}),
+        "num_labels: found 9, but its weights are for 3",
+    ),
     ("bn", lambda f: edit_json(f / "head_config.json", hidden_size=1), "hidden_size: found 1"),
     (
         "bn",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from layouts import LAYOUTS, parts_of
 from samples import make_module, rows, scores
 
 from adapterxl.artifacts import load, read_manifest
+from adapterxl.artifacts.module import check_base
 from adapterxl.backbone import Backbone
 from adapterxl.engines import verify
 from adapterxl.errors import BackboneError, EngineError
@@ -172,3 +176,20 @@ def test_a_process_without_adapterxl_computes_the_same(
         for name, (ours, mask) in expected.items():
             theirs = found[name][np.array(mask, dtype=bool)] if found[name].ndim == 3 else found[name]
             assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max(), name
+
+
+def test_the_digest_of_the_tokenizer_is_kept_and_another_one_is_refused(
+    saved: Callable[..., Path], xlmr: Backbone, tmp_path: Path
+) -> None:
+    module = load(saved("lora"))
+    assert module.base["tokenizer"] == xlmr.tokens
+    check_base(module, xlmr)
+    check_base(replace(module, base={**module.base, "tokenizer": None}), xlmr)  # of format 1
+    copy = Path(shutil.copytree(xlmr.folder, tmp_path / "base"))
+    content = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
+    content["normalizer"] = {"type": "Lowercase"}
+    (copy / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    other = Backbone(copy, device="cpu", load=False)
+    assert other.fingerprint == xlmr.fingerprint
+    with pytest.raises(BackboneError, match="'module' was trained with another tokenizer than base has here"):
+        check_base(module, other)

@@ -142,6 +142,16 @@ def test_modules_of_another_backbone_are_refused(world: dict[str, TaskModule]) -
         compose(merge(world["nli"], other))
 
 
+def test_modules_of_another_tokenizer_are_refused_and_those_that_do_not_tell_are_taken(
+    world: dict[str, TaskModule],
+) -> None:
+    other = replace(world["pos"], base={**world["pos"].base, "tokenizer": "0" * 64})
+    with pytest.raises(CompositionError, match="'nli' and 'pos' were trained with different tokenizers"):
+        compose(merge(world["nli"], other))
+    silent = replace(world["pos"], base={**world["pos"].base, "tokenizer": None})
+    assert compose(merge(silent, world["nli"])).base["tokenizer"] == world["nli"].base["tokenizer"]
+
+
 def test_a_missing_member_is_named_with_the_closest_one(world: dict[str, TaskModule]) -> None:
     with pytest.raises(CompositionError, match="No module folder 'nlii'. Did you mean 'nli'"):
         compose("merge(nlii, ner)", known=world)
