@@ -1,4 +1,4 @@
-"""Run by test_canary.py in a process of its own: open every bad folder under an audit hook, and print what it heard.
+"""Run by test_canary.py in a process of its own: open bad folders under an audit hook; print what it heard.
 
 Everything that loading good folders imports is imported before the hook listens, by loading them; an import that a bad
 folder makes afterwards is one that its data chose, or a path that only refusals take.
@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 
-def main(base: str, work: str) -> None:
+def main(base: str, work: str, step: str) -> None:
+    """Open every `step`-th bad folder of the corpus."""
     from corpus import cases, write_good
 
     from adapterxl.artifacts import import_folder, load
@@ -23,7 +24,8 @@ def main(base: str, work: str) -> None:
     on = Backbone(base, device="cpu")
     os.chdir(work)
     good = write_good(on, Path("good"))
-    folders = [(name, case.make(good, Path(f"{index}"))) for index, (name, case) in enumerate(cases().items())]
+    folders = [(name, case.make(good, Path(f"{index}"))) for index, (name, case) in enumerate(cases().items())
+               if index % int(step) == 0]  # fmt: skip
     for folder in sorted(good.iterdir()):
         load(folder)
         if folder.name not in ("lowrank", "sequence"):

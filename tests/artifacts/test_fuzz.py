@@ -207,7 +207,7 @@ def tensor_files(draw: st.DrawFn) -> bytes:
         shape = draw(st.lists(st.integers(1, 3), max_size=3))
         size = math.prod(shape) * SIZES[dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(payload), len(payload) + size]}
-        payload += draw(st.binary(min_size=size, max_size=size) | st.just(b"\0" * size))
+        payload += (draw(st.binary(min_size=1, max_size=8)) * size)[:size]
     fault = draw(st.integers(0, 5))
     if fault == 1 and header:
         entry = header[draw(st.sampled_from(sorted(header)))]
@@ -328,7 +328,7 @@ def run(kind: str, count: int) -> None:
     settings(max_examples=count, **QUIET)(seed(7)(given(strategy)(case)))()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("header", 800), ("json", 800), ("manifest", 400)])
+@pytest.mark.parametrize(("kind", "count"), [("header", 400), ("json", 1_000), ("manifest", 600)])
 def test_nothing_escapes_and_what_is_taken_means_one_thing(kind: str, count: int) -> None:
     run(kind, count)
 

@@ -31,6 +31,11 @@ def state(on: Backbone) -> str:
     return digest.hexdigest()
 
 
+@pytest.fixture(scope="module")
+def before(xlmr: Backbone) -> str:
+    return state(xlmr)
+
+
 def test_the_corpus_is_large_enough() -> None:
     assert len(CASES) >= 150
 
@@ -50,11 +55,10 @@ def test_good_modules_of_all_kinds_are_taken(xlmr: Backbone, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_bad_folder_is_refused_in_one_line_and_changes_nothing(
-    name: str, good: Path, xlmr: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, good: Path, xlmr: Backbone, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = CASES[name].make(good, Path("m"))
-    before = state(xlmr)
     with pytest.raises(AdapterXLError) as caught:
         load(folder)
     assert state(xlmr) == before and not Path("EXECUTED").exists()
