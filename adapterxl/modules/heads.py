@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -200,6 +201,14 @@ class MaskHead(Head):
     def tensors(self) -> dict[str, Tensor]:
         """None: they are the backbone's."""
         return {}
+
+    def digest(self) -> str:
+        """sha256 over what was read: no part of the backbone's fingerprint, which is that of the encoder alone."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.named_buffers()):
+            found.update(f"{name} {tuple(tensor.shape)} ".encode())
+            found.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
 
 def _stored(on: Backbone, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -23,6 +23,7 @@ from ..data.source import DataSource, OnBadRow
 from ..engines import get_engine
 from ..errors import TaskError, UsageError, did_you_mean
 from ..modules import FUSIONS, FusionPart, Head, Method, Part, make_head
+from ..modules.heads import MaskHead
 from ..operators import Member, compose
 from ..tasks import get_task
 from ..tasks.base import Task
@@ -170,6 +171,7 @@ class Job:
 
     def request(self) -> Request:
         """What decides the result, flat, as JSON has it: only a run or module of the same request is gone on with."""
+        masked = [head.digest() for head in self.new_heads() if isinstance(head, MaskHead)]
         request: dict[str, Any] = {
             "task": ", ".join(one.task.name for one in self.given),
             "tasks": {
@@ -187,6 +189,7 @@ class Job:
             "method": None if self.method is None else {"name": self.method.method, **vars(self.method)},
             "settings": self.settings.model_dump(exclude=NO_RESULT),
             "base": self.on.fingerprint,
+            **({"masked_head": masked[0]} if masked else {}),
             "dtype": self.on.dtype_name,
             **({"bits": self.on.bits} if self.on.bits else {}),
             "device": self.on.device.type,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import SENTENCES
 from transformers import XLMRobertaForMaskedLM
 
@@ -88,6 +90,21 @@ def test_a_run_that_is_taken_up_again_draws_the_same_masks(
         patched.setattr(Together, "_one_step", stopped)
         fit(text, settings=settings, data=None, out=tmp_path / "cut")
     assert fit(text, settings=settings, data=None, out=tmp_path / "cut", resume=True).digest() == whole.digest()
+
+
+def test_a_run_is_not_gone_on_with_another_head_for_masked_tokens(
+    fit: Fit, text: Path, tiny_xlmr: Path, tmp_path: Path
+) -> None:
+    """The fingerprint of a backbone is that of its encoder."""
+    folder = Path(shutil.copytree(tiny_xlmr, tmp_path / "base"))
+    fit(text, on=Backbone(folder, device="cpu"), data=None, out=tmp_path / "words")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.bias"] = tensors["lm_head.bias"] + 1
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    other = Backbone(folder, device="cpu")
+    assert other.fingerprint == load(tmp_path / "words").base["fingerprint"]
+    with pytest.raises(UsageError, match="holds a module of other data, settings or base"):
+        fit(text, on=other, data=None, out=tmp_path / "words", resume=True)
 
 
 def test_trained_together_it_is_what_it_is_alone(still: Path, text: Path, data: Path) -> None:
