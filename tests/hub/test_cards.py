@@ -192,9 +192,8 @@ def test_a_path_is_never_taken_for_a_hub_id(text: str, saved: Saved, xlmr: Backb
             with pytest.raises(UsageError, match=f"{field}: found") as caught:
                 card(folder, **{field: text})
             assert "\n" not in str(caught.value)
-    recorded = saved(name="b", base=xlmr.describe() | {"id": text})
     with pytest.raises((ArtifactError, UsageError), match=r"base.id of 'b'|base.id: found a control character"):
-        card(recorded)
+        card(saved(name="b", base=xlmr.describe() | {"id": text}))
 
 
 def test_data_sets_are_named_only_where_they_are_hub_data_sets_of_a_shipped_task(saved: Saved) -> None:
