@@ -209,6 +209,26 @@ def tagged_rows(
         yield predicted, gold
 
 
+def right_of(
+    metric: str, predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequence[str]], nothing: str
+) -> Counts:
+    """Return (tags that are right, tags) row by row.
+
+    Args:
+        nothing: What is missing where there are no tags at all: "sentences have no words".
+
+    Raises:
+        DataError: As `tagged_rows`, and for no tags.
+    """
+    counts = [
+        (sum(a == b for a, b in zip(predicted, gold, strict=True)), len(gold))
+        for predicted, gold in tagged_rows(metric, predictions, golds)
+    ]
+    if not any(tags for _, tags in counts):
+        raise DataError(f"{metric}: nothing to score, the {len(golds)} {nothing}.")
+    return np.array(counts, dtype=np.float64)
+
+
 def ranked_rows(
     metric: str, predictions: Sequence[Sequence[str]], golds: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], frozenset[str]]]:

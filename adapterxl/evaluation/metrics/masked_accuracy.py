@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.base import Counts, Metric, tagged_rows
+from adapterxl.evaluation.metrics.base import Counts, Metric, right_of
 
 
 def masked_accuracy(predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequence[str]]) -> Counts:
@@ -20,13 +17,7 @@ def masked_accuracy(predictions: Sequence[Sequence[str | None]], golds: Sequence
     Raises:
         DataError: For no tokens, unequal lengths of the sides or of a text, a token that is no string.
     """
-    counts = [
-        (sum(a == b for a, b in zip(predicted, gold, strict=True)), len(gold))
-        for predicted, gold in tagged_rows("masked_accuracy", predictions, golds)
-    ]
-    if not any(tokens for _, tokens in counts):
-        raise DataError(f"masked_accuracy: nothing to score, the {len(golds)} texts have no masked token.")
-    return np.array(counts, dtype=np.float64)
+    return right_of("masked_accuracy", predictions, golds, "texts have no masked token")
 
 
 METRIC = Metric(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from adapterxl.errors import DataError
-from adapterxl.evaluation.metrics.base import Counts, Metric, tagged_rows
+from adapterxl.evaluation.metrics.base import Counts, Metric, right_of
 
 
 def token_accuracy(predictions: Sequence[Sequence[str | None]], golds: Sequence[Sequence[str]]) -> Counts:
@@ -20,13 +17,7 @@ def token_accuracy(predictions: Sequence[Sequence[str | None]], golds: Sequence[
     Raises:
         DataError: For no words, unequal lengths of the sides or of a sentence, a tag that is no string.
     """
-    counts = [
-        (sum(a == b for a, b in zip(predicted, gold, strict=True)), len(gold))
-        for predicted, gold in tagged_rows("token_accuracy", predictions, golds)
-    ]
-    if not any(words for _, words in counts):
-        raise DataError(f"token_accuracy: nothing to score, the {len(golds)} sentences have no words.")
-    return np.array(counts, dtype=np.float64)
+    return right_of("token_accuracy", predictions, golds, "sentences have no words")
 
 
 METRIC = Metric(
